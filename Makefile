@@ -1,0 +1,50 @@
+# The two commands are `make demo` and `make test`; all set-up happens by itself.
+# bytecode halves the workers' import time
+unexport PYTHONDONTWRITEBYTECODE
+PYTHON ?= python3
+UV := .make/uv/bin/uv
+RUN := .venv/bin/python
+export UV_PROJECT_ENVIRONMENT := .venv
+
+.PHONY: help demo test lint check bench clean format
+help:
+	@echo "make demo   set up, then plan and train a tiny model through the real server (no GPU, no token)"
+	@echo "make test   set up, then the whole test suite"
+	@echo "make lint   format check, lint, types, import layers"
+	@echo "make check  lint and test;  make bench  speed, recorded;  make format  rewrite in house style"
+
+$(UV):
+	$(PYTHON) -m venv .make/uv
+	.make/uv/bin/pip install --quiet "uv>=0.9,<1"
+
+# The links let the type checker resolve model_trainer.* without an install.
+.make/ready: $(UV) pyproject.toml uv.lock
+	$(UV) sync --frozen --extra train --python $(PYTHON) --no-install-project --compile-bytecode --quiet
+	$(UV) pip install --quiet --python $(RUN) --no-deps -e .
+	mkdir -p .links/model_trainer
+	for f in server tools prompts services executors trainer; do ln -sfn ../../$$f .links/model_trainer/$$f; done
+	touch $@
+
+demo: .make/ready
+	.venv/bin/model-trainer demo
+
+test: .make/ready
+	$(RUN) -m pytest
+
+lint: .make/ready
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/basedpyright --warnings
+	PYTHONPATH=.links .venv/bin/lint-imports
+
+check: lint test
+
+format: .make/ready
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+bench: .make/ready
+	$(RUN) -m benchmarks
+
+clean:
+	rm -rf .make .venv .links dist build .pytest_cache .ruff_cache .hypothesis

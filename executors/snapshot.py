@@ -1,0 +1,61 @@
+"""A copy of our own code that runs without us: the trainer and the supervisor as one package of their own name.
+
+The training environment has no `model_trainer`, and the environment the server started from may vanish under a run
+(`uvx`). The copy is a *regular* package: a namespace package would let an installed one of the same name leak in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+from ..trainer import contract
+from .paths import Home
+
+#: What the supervisor needs of this layer; each is standard library only (an import contract checks it).
+_EXECUTOR_MODULES = ("__init__", "host", "records", "supervisor")
+
+
+def snapshot(home: Home) -> Path:
+    """The folder to put on PYTHONPATH so that `trainer_snapshot.trainer` and `.executors.supervisor` import.
+
+    Made once per state of the source, under its digest; safe when several servers make it at once.
+    """
+    files = _source()
+    folder = home.code / _digest()
+    if not folder.is_dir():
+        building = home.code / f".{folder.name}.{os.getpid()}"
+        package = building / contract.SNAPSHOT_PACKAGE
+        for name, text in files.items():
+            target = package / name
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+        try:
+            building.rename(folder)
+        except OSError:
+            shutil.rmtree(building)
+            if not folder.is_dir():
+                raise
+    return folder
+
+
+@cache
+def _source() -> dict[str, str]:
+    """Path inside the package to source text, read once: all runs of a server carry the code it started with."""
+    here = Path(__file__).parent
+    files = {"__init__.py": '"""A run\'s own copy of the code that trains it."""\n'}
+    for name in _EXECUTOR_MODULES:
+        files[f"executors/{name}.py"] = (here / f"{name}.py").read_text(encoding="utf-8")
+    trainer = Path(contract.__file__).parent
+    for path in sorted(trainer.rglob("*.py")):
+        files[f"trainer/{path.relative_to(trainer).as_posix()}"] = path.read_text(encoding="utf-8")
+    return files
+
+
+@cache
+def _digest() -> str:
+    text = "\0".join(f"{name}\0{body}" for name, body in sorted(_source().items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
