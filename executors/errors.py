@@ -6,8 +6,8 @@
     │                     all_masked, dataset_gated, dataset_not_found
     ├── ModelError        model_not_found, model_gated, model_incomplete, model_pickle_only,
     │                     model_needs_remote_code, model_needs_hub_kernel, model_unsupported
-    ├── ConfigError       config_not_found, invalid_config, unknown_key, stale_key, unknown_method,
-    │                     method_unavailable
+    ├── ConfigError       config_not_found, config_exists, invalid_config, unknown_key, stale_key,
+    │                     unknown_method, method_unavailable
     ├── PlanError         plan_not_found, nothing_fits
     ├── EnvironmentFault  environment_missing, environment_incomplete, package_missing, unreachable
     ├── RunError          run_not_found, duplicate_run, key_conflict, launch_failed, too_small
@@ -86,7 +86,15 @@ class ConfigError(ModelTrainerError):
     """The config is not one that can be trained."""
 
     CODES = frozenset(
-        {"config_not_found", "invalid_config", "unknown_key", "stale_key", "unknown_method", "method_unavailable"}
+        {
+            "config_not_found",
+            "config_exists",
+            "invalid_config",
+            "unknown_key",
+            "stale_key",
+            "unknown_method",
+            "method_unavailable",
+        }
     )
 
 

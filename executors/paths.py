@@ -1,13 +1,13 @@
 """Where everything lies: the state folder (`Home`) and one run's folder (`RunPaths`).
 
-    <home>/                    0700, ours; a foreign owner is refused
-      runs/<run_id>/           see RunPaths (the setting `runs_dir` moves it: checkpoints are big)
-      plans/<plan_id>.json     what plan_training answered
-      envs/<lock digest>/      training environments, never changed once complete
-      code/<digest>/           the trainer's source as a package of its own name, shared by probes
-      cache/                   rebuildable: argument names per environment
-      locks/<run_id>.lock      held by the run's supervisor for life; always on a local disk
-      server.log               what the error boundary hides from callers
+<home>/                    0700, ours; a foreign owner is refused
+  runs/<run_id>/           see RunPaths (the setting `runs_dir` moves it: checkpoints are big)
+  plans/<plan_id>.json     what plan_training answered
+  envs/<lock digest>/      training environments, never changed once complete
+  code/<digest>/           the trainer's source as a package of its own name, shared by probes
+  cache/                   rebuildable: argument names per environment
+  locks/<run_id>.lock      held by the run's supervisor for life; always on a local disk
+  server.log               what the error boundary hides from callers
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Home:
         Raises:
             RunError: the id isn't one that we mint (letters, digits, `_.-`, at most 64): never joined to a path.
         """
-        if not RUN_ID.match(run_id):
+        if not RUN_ID.fullmatch(run_id):
             raise RunError(
                 "run_not_found",
                 f"{run_id[:80]!r} is no run id: ids hold letters, digits, '_', '.' and '-', at most 64.",
@@ -202,7 +202,7 @@ def _own(folder: Path) -> None:
         raise StateError(
             "state_unwritable",
             f"The state folder {folder} can't be used: {error.strerror}.",
-            next_step="Set MODEL_TRAINER_STATE to a folder you can write, or free disk space; `model-trainer doctor` checks it.",
+            next_step="Free disk space, or set MODEL_TRAINER_STATE to a writable folder; see `model-trainer doctor`.",
         ) from error
     if owner != os.getuid():
         raise StateError(

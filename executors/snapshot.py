@@ -16,7 +16,7 @@ from ..trainer import contract
 from .paths import Home
 
 #: What the supervisor needs of this layer; each is standard library only (an import contract checks it).
-_EXECUTOR_MODULES = ("__init__", "host", "records", "supervisor")
+_EXECUTOR_MODULES = ("__init__", "host", "supervisor")
 
 
 def snapshot(home: Home) -> Path:

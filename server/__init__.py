@@ -1,0 +1,1 @@
+"""The protocol surface: the server object, its transports, its error boundary, the command line."""

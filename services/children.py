@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -106,13 +106,15 @@ async def _converse(process: anyio.abc.Process, request: bytes) -> tuple[bytes, 
             if len(into) > _ANSWER_LIMIT:
                 del into[: len(into) - _ANSWER_LIMIT]
 
-    assert process.stdin and process.stdout and process.stderr  # noqa: S101
+    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+    if stdin is None or stdout is None or stderr is None:
+        raise ValueError("the process was started without pipes")
     async with anyio.create_task_group() as group:
-        group.start_soon(collect, process.stdout, output)
-        group.start_soon(collect, process.stderr, errors)
+        group.start_soon(collect, stdout, output)
+        group.start_soon(collect, stderr, errors)
         with suppress(anyio.BrokenResourceError, OSError):
-            await process.stdin.send(request)
-        await process.stdin.aclose()
+            await stdin.send(request)
+        await stdin.aclose()
     return bytes(output), bytes(errors)
 
 
@@ -123,5 +125,5 @@ def _last_object(output: bytes) -> dict[str, Any] | None:
                 answer = json.loads(line)
             except ValueError:
                 return None
-            return answer if isinstance(answer, dict) else None
+            return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
     return None

@@ -121,17 +121,21 @@ class Config(Section):
 
     version: Annotated[Literal[1], Field(description="Version of this format")] = 1
     method: Annotated[MethodName, Field(description="Training method")] = "sft"
-    model: Model
-    datasets: Annotated[list[Dataset], Field(min_length=1, max_length=64)]
-    eval_dataset: EvalDataset | None = EvalDataset(fraction=0.05)
+    model: Annotated[Model, Field(description="What is trained")]
+    datasets: Annotated[list[Dataset], Field(min_length=1, max_length=64, description="What it is trained on")]
+    eval_dataset: Annotated[
+        EvalDataset | None, Field(description="What the loss is measured on; null for no evaluation")
+    ] = EvalDataset(fraction=0.05)
     peft: Annotated[dict[str, Any] | None, Field(description="type: lora, and PEFT's own LoraConfig fields")] = None
     quantization: Annotated[Literal["nf4", "int8"] | None, Field(description="Of the base weights; needs peft")] = None
     training: Annotated[dict[str, Any], Field(description="The method's own TRL config fields")] = {}
-    resources: Resources = Resources()
-    guards: Guards = Guards()
-    evaluation: Evaluation = Evaluation()
-    tracking: Tracking = Tracking()
-    environment: Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,31}$", description="Training environment")] = "default"
+    resources: Annotated[Resources, Field(description="Where, on what and how long")] = Resources()
+    guards: Annotated[Guards, Field(description="What ends a run that goes wrong")] = Guards()
+    evaluation: Annotated[Evaluation, Field(description="What is measured")] = Evaluation()
+    tracking: Annotated[Tracking, Field(description="Where else metrics go")] = Tracking()
+    environment: Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,31}$", description="Training environment")] = (
+        "default"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

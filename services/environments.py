@@ -63,14 +63,15 @@ def find_environment(app: App, profile: str = "default") -> TrainingEnvironment:
 def look_for_environment(app: App, profile: str = "default") -> TrainingEnvironment | None:
     """As `find_environment`, but None where there is none, and incomplete ones as they are."""
     if app.settings.python is not None:
-        return _describe(app.settings.python, "settings")
+        return describe(app.settings.python, "settings")
     if given := os.environ.get("MODEL_TRAINER_PYTHON"):
-        return _describe(Path(given), "MODEL_TRAINER_PYTHON")
-    link = app.home.envs / profile / "bin" / "python"
-    if link.exists():
-        return _describe(link, "setup")
+        return describe(Path(given), "MODEL_TRAINER_PYTHON")
+    # Resolved to the folder that never changes: a later setup moves the profile's link, not a run that uses it.
+    link = app.home.envs / profile
+    if os.path.lexists(link):
+        return describe(link.resolve() / "bin" / "python", "setup")
     if find_spec("trl") is not None:
-        return _describe(Path(sys.executable), "server")
+        return describe(Path(sys.executable), "server")
     return None
 
 
@@ -85,7 +86,12 @@ print(json.dumps(found))
 """
 
 
-def _describe(python: Path, source: str) -> TrainingEnvironment:
+def describe(python: Path, source: str) -> TrainingEnvironment:
+    """What that interpreter has; `source` says who named it.
+
+    Raises:
+        EnvironmentFault: it doesn't exist or doesn't work (`environment_incomplete`).
+    """
     python = python.expanduser()
     try:
         done = subprocess.run(

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from mcp.server.mcpserver import Context
+from mcp.shared.exceptions import MCPError
+from mcp.types import InputRequiredResult, ListRootsRequest, ListRootsResult
+from pydantic import ValidationError
 
+from ..executors.errors import ArgumentError, ModelTrainerError
 from ..services.app import App, Progress
 from ..services.result import Result
+
+#: What a server serves: the app, or the error that opening the state folder ended with.
+Opened = App | ModelTrainerError
+
+#: Seconds that a client may take to name its roots; a workspace is a convenience, no call waits for it.
+_ROOTS_SECONDS = 1.0
+_ROOTS_KEY = "workspace"
 
 
 @dataclass(frozen=True)
@@ -29,9 +42,16 @@ class ToolSpec:
 
 
 async def app_for(ctx: Context[Any, Any]) -> App:
-    """The server's `App`, with the client's first root as workspace where the server was given none."""
-    app: App = ctx.request_context.lifespan_context
-    return app if app.workspace is not None else replace(app, workspace=None)
+    """The server's `App`, with the client's first root as workspace where the server was given none.
+
+    Raises:
+        ModelTrainerError: the state folder or the settings can't be used.
+    """
+    opened: Opened = ctx.request_context.lifespan_context
+    if isinstance(opened, ModelTrainerError):
+        # A new one each time: a shared exception would collect the tracebacks of all calls.
+        raise type(opened)(opened.code, opened.message, next_step=opened.next_step)
+    return opened if opened.workspace is not None else replace(opened, workspace=await _client_root(ctx))
 
 
 def progress_of(ctx: Context[Any, Any]) -> Progress:
@@ -41,3 +61,44 @@ def progress_of(ctx: Context[Any, Any]) -> Progress:
         await ctx.report_progress(done, total, message)
 
     return report
+
+
+def roots_request(error: BaseException | None, ctx: Context[Any, Any] | None) -> InputRequiredResult | None:
+    """The question for the client's roots, where a call failed for want of a workspace and asking may help.
+
+    The stateless protocol has no requests from server to client; a call is answered with what it needs and sent
+    again with the answer. So it is asked only when a relative path was really given, and only once.
+    """
+    if ctx is None or not (isinstance(error, ArgumentError) and error.code == "no_workspace"):
+        return None
+    if ctx.session.can_send_request or ctx.input_responses is not None or not _has_roots(ctx):
+        return None
+    return InputRequiredResult(input_requests={_ROOTS_KEY: ListRootsRequest()})
+
+
+async def _client_root(ctx: Context[Any, Any]) -> Path | None:
+    """The first of the client's roots that is a folder here; None where it has none, or doesn't say in time."""
+    answer = (ctx.input_responses or {}).get(_ROOTS_KEY)
+    if answer is None and _has_roots(ctx) and ctx.session.can_send_request:
+        try:
+            answer = await ctx.session.send_request(
+                ListRootsRequest(), ListRootsResult, request_read_timeout_seconds=_ROOTS_SECONDS
+            )
+        except (MCPError, ValidationError):
+            return None
+    if not isinstance(answer, ListRootsResult):
+        return None
+    return next((path for root in answer.roots if (path := _local_folder(str(root.uri))) is not None), None)
+
+
+def _has_roots(ctx: Context[Any, Any]) -> bool:
+    capabilities = ctx.client_capabilities
+    return capabilities is not None and capabilities.roots is not None
+
+
+def _local_folder(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    path = Path(unquote(parts.path))
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not path.is_absolute() or "\0" in parts.path:
+        return None
+    return path

@@ -1,0 +1,113 @@
+"""Start a run on this machine: its folder built hidden and renamed in, its supervisor detached and heard of.
+
+Crash contract: until the rename nothing of the run is visible; after it the folder is complete. If the supervisor
+doesn't say that it is ready, the run gets a terminal record here (`launch_failed`): no run is left half-born.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..trainer import records
+from ..trainer.contract import SNAPSHOT_PACKAGE
+from . import host
+from .errors import RunError
+from .paths import Home, RunPaths
+from .snapshot import snapshot
+
+#: Seconds until a supervisor that says nothing counts as failed; it needs 0.1 on an idle machine.
+READY_SECONDS = 20.0
+
+
+def launch(
+    home: Home,
+    run_id: str,
+    *,
+    asked: Mapping[str, Any],
+    config: str | None,
+    environment: Mapping[str, str],
+) -> RunPaths:
+    """Build the run's folder and start its supervisor; returns once it holds the run.
+
+    Blocking for about 0.1 s: call it from a worker thread. `asked` becomes run.json; its `argv` is the trainer's
+    command, to which the attempt's folder is appended.
+
+    Raises:
+        RunError: the supervisor didn't come up (`launch_failed`); the run's record says so too.
+    """
+    run = home.new_run(run_id)
+    hidden = home.runs / f".{run_id}"
+    shutil.copytree(snapshot(home), hidden / "code")
+    (hidden / "attempts").mkdir(mode=0o700)
+    if config is not None:
+        (hidden / "config.yaml").write_text(config, encoding="utf-8")
+    records.write_json(hidden / "run.json", dict(asked))
+    hidden.chmod(0o700)
+    # Made before the folder is visible: a run without a held lock and without a record reads as lost.
+    lock = _hold(run.lock)
+    try:
+        hidden.rename(run.root)
+        records.sync_folder(home.runs)
+        _start_supervisor(run, dict(environment), lock)
+    finally:
+        os.close(lock)
+    return run
+
+
+def _hold(path: Path) -> int:
+    """Open and lock the run's lock file; the descriptor is passed on to the supervisor, which keeps the lock."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    records.try_lock(descriptor)
+    return descriptor
+
+
+def _start_supervisor(run: RunPaths, environment: dict[str, str], lock: int) -> None:
+    ready, answer = os.pipe()
+    environment["PYTHONPATH"] = str(run.code)
+    command = [sys.executable, "-m", f"{SNAPSHOT_PACKAGE}.executors.supervisor", str(run.root), str(lock), str(answer)]
+    try:
+        try:
+            with open(run.root / "supervisor.log", "ab") as log:
+                starter = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=run.root,
+                    env=environment,
+                    pass_fds=(answer, lock),
+                    start_new_session=True,
+                )
+        finally:
+            os.close(answer)
+        said = _hear(ready)
+        starter.wait(timeout=READY_SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = {"error": str(error)}
+    finally:
+        os.close(ready)
+    if "pid" not in said:
+        detail = f"the supervisor did not start: {said.get('error', 'no answer')}"
+        outcome = {"failed": "launch_failed", "detail": detail}
+        records.write_json(
+            run.exit_json, {"outcome": outcome, "exit_code": None, "attempt": 0, "at": host.now(), "seconds": 0.0}
+        )
+        raise RunError("launch_failed", f"Run {run.id}: {detail}.", next_step=f"Look into {run.root}/supervisor.log.")
+
+
+def _hear(ready: int) -> dict[str, Any]:
+    """The supervisor's first words; empty if it dies or stays silent."""
+    readable, _, _ = select.select([ready], [], [], READY_SECONDS)
+    data = os.read(ready, 4096) if readable else b""
+    try:
+        return json.loads(data) if data else {}
+    except ValueError:
+        return {}

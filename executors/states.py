@@ -1,0 +1,134 @@
+"""How a run stands: a tagged union, each variant with only its valid fields, derived from the run's records.
+
+Nothing is guessed. `exit.json` is the terminal record and counts first; without it a held lock means alive, and a free
+lock means that the supervisor died without a word: `lost`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..trainer import records
+from .paths import RunPaths
+
+EndedBy = Literal["planned_end", "early_stopping", "request", "guard", "deadline"]
+Reason = Literal[
+    "oom_gpu",
+    "oom_host",
+    "diverged",
+    "hung",
+    "preempted",
+    "timeout",
+    "disk_full",
+    "bad_config",
+    "bad_data",
+    "bad_environment",
+    "user_code",
+    "reward_failed",
+    "guard",
+    "dependency",
+    "launch_failed",
+    "communication",
+    "auth",
+    "scheduling",
+    "budget",
+    "incomplete",
+    "host_lost",
+    "reboot",
+    "supervisor_killed",
+    "unknown",
+]
+
+
+class _State(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+
+class Queued(_State):
+    status: Literal["queued"] = "queued"
+    position: int
+    why: str
+
+
+class Starting(_State):
+    status: Literal["starting"] = "starting"
+
+
+class Running(_State):
+    status: Literal["running"] = "running"
+
+
+class Stopping(_State):
+    status: Literal["stopping"] = "stopping"
+    why: str
+
+
+class Unreachable(_State):
+    status: Literal["unreachable"] = "unreachable"
+    since: str
+
+
+class Succeeded(_State):
+    status: Literal["succeeded"] = "succeeded"
+    ended_by: EndedBy
+
+
+class Failed(_State):
+    status: Literal["failed"] = "failed"
+    reason: Reason
+    detail: str = ""
+
+
+class Cancelled(_State):
+    status: Literal["cancelled"] = "cancelled"
+
+
+class Lost(_State):
+    status: Literal["lost"] = "lost"
+    reason: Reason
+
+
+RunState = Annotated[
+    Queued | Starting | Running | Stopping | Unreachable | Succeeded | Failed | Cancelled | Lost,
+    Field(discriminator="status"),
+]
+
+#: Outcomes; each is sticky.
+TERMINAL = ("succeeded", "failed", "cancelled", "lost")
+
+
+def is_over(state: RunState) -> bool:
+    """Whether the run has ended, for ever."""
+    return state.status in TERMINAL
+
+
+def read_state(run: RunPaths) -> RunState:
+    """How the run stands now; cheap, and the same from every process."""
+    # The lock is probed before exit.json is read: the other way round a run that ends in between would seem lost.
+    alive = records.is_locked(run.lock)
+    record = records.read_json(run.exit_json)
+    if record is not None:
+        return _outcome(record["outcome"])
+    if not alive:
+        return Lost(reason="supervisor_killed")
+    events, _ = records.read_lines(run.events)
+    latest: dict[str, Any] = events[-1] if events else {"event": "starting"}
+    match latest["event"]:
+        case "stopping" | "killing":
+            return Stopping(why=str(latest.get("why", "grace is over")))
+        case "running" | "ended":
+            return Running()
+        case _:
+            return Starting()
+
+
+def _outcome(outcome: dict[str, Any]) -> RunState:
+    if "succeeded" in outcome:
+        return Succeeded(ended_by=outcome["succeeded"])
+    if "cancelled" in outcome:
+        return Cancelled()
+    if "lost" in outcome:
+        return Lost(reason=outcome["lost"])
+    return Failed(reason=outcome["failed"], detail=outcome.get("detail", ""))

@@ -1,0 +1,164 @@
+"""`model-trainer demo`: the whole way on this machine, through the real server and the real client.
+
+A tiny model with random weights learns to write the first line of a docstring from a signature. Needs a training
+environment, but no GPU, no token and no internet; everything it makes stands in one folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.types import CallToolResult
+
+from ..executors.errors import LimitError
+from ..executors.paths import Home
+from ..services.app import App
+from ..services.children import call_trainer
+from ..services.environments import find_environment
+from ..services.settings import load_settings
+from .demo_data import write_pairs
+
+#: Rows of the demo's data, and the size of its model: chosen so that training takes about a minute on two cores.
+ROWS = 3000
+MODEL = {"vocab_size": 4096, "hidden_size": 192, "layers": 4}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the demo; 0 if the model got better."""
+    parser = argparse.ArgumentParser(prog="model-trainer demo", description=__doc__)
+    parser.add_argument(
+        "--folder", default="demo-output", help="where data, model and config go (default: %(default)s)"
+    )
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of training data (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    return anyio.run(_demo, Path(options.folder).absolute(), options.rows)
+
+
+async def _demo(folder: Path, rows: int) -> int:
+    started = time.monotonic()
+    settings = load_settings()
+    app = App(home=Home.open(settings.runs_dir), settings=settings, workspace=folder)
+    environment = find_environment(app)
+    if folder.exists():
+        shutil.rmtree(folder)
+    (folder / "data").mkdir(parents=True)
+    data = folder / "data" / "docstrings.jsonl"
+    model = folder / "model"
+    count = write_pairs(data, rows)
+    _tell(f"data   {data}: {count} rows (signature → first line of its docstring, Python's standard library)")
+    made = await call_trainer(
+        app, environment.python, ["tiny"], {"folder": str(model), "texts": str(data), **MODEL}, seconds=180
+    )
+    _tell(f"model  {model}: Qwen3 architecture, {made['parameters'] / 1e6:.1f} million random weights, own tokenizer")
+    # The human's environment decides where state and settings lie; the server must see the same.
+    inherited = {
+        name: value for name, value in os.environ.items() if name.startswith(("MODEL_TRAINER_", "XDG_", "HF_"))
+    }
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "model_trainer.server.cli", "serve", "--workspace", str(folder)],
+        env={**inherited, "PATH": os.environ.get("PATH", "")},
+    )
+    async with Client(stdio_client(server)) as client:
+        tools = await client.list_tools()
+        _tell(f"server started over stdio: {len(tools.tools)} tools\n")
+        return await _drive(client, model, folder, started)
+
+
+async def _drive(client: Client, model: Path, folder: Path, started: float) -> int:
+    """Plan, configure, train and measure, as an agent would."""
+    await _call(client, "check_environment")
+    await _call(client, "inspect_dataset", path="data/docstrings.jsonl", model=str(model))
+    plan = await _call(client, "plan_training", dataset="data/docstrings.jsonl", model=str(model))
+    config = await _call(
+        client,
+        "write_config",
+        path="config.yaml",
+        plan=plan["plan_id"],
+        overrides={
+            "training": {"num_train_epochs": 1, "learning_rate": 2e-3, "logging_steps": 2},
+            "peft": None,
+        },
+    )
+    launched = await _call(client, "launch_run", config=config["path"], again=True)
+    run_id = launched["run_id"]
+    view = await _watch(client, run_id)
+    await _call(client, "tail_metrics", run_id=run_id)
+    await _call(client, "list_runs", limit=1)
+    if view["state"]["status"] != "succeeded":
+        _tell(f"\nThe run {view['state']['status']}. {view['next_step']}")
+        return 1
+    before, after = view["metrics"]["eval_loss_before"], view["metrics"]["eval_loss"]
+    _tell(
+        f"\nHeld-out loss before {before:.3f}, after {after:.3f}, in {time.monotonic() - started:.0f} s in all.\n"
+        f"Output: {view['output']}\n"
+        f"Everything made here: {folder}\n"
+        f"Connect your agent: model-trainer connect claude   (or cursor, vscode, codex)"
+    )
+    return 0 if after < before else 1
+
+
+async def _watch(client: Client, run_id: str) -> dict[str, Any]:
+    """Wait for the run's end, showing its own words as they come."""
+    live = sys.stdout.isatty()
+
+    async def show(progress: float, total: float | None, message: str | None) -> None:
+        if live:
+            sys.stdout.write(f"\r\x1b[K  … {message}")
+            sys.stdout.flush()
+        elif total and int(progress) % max(1, int(total) // 8) == 0:
+            _tell(f"  … {message}")
+
+    for _ in range(40):
+        result = await client.call_tool("get_run", {"run_id": run_id, "wait_seconds": 40}, progress_callback=show)
+        view = _structure(result)
+        if view["state"]["status"] in ("succeeded", "failed", "cancelled", "lost"):
+            if live:
+                sys.stdout.write("\r\x1b[K")
+            _tell(f"get_run(run_id={run_id!r}, wait_seconds=40)\n{_short(result)}")
+            return view
+    raise LimitError(
+        "timed_out",
+        f"Run {run_id} is still going.",
+        next_step=f'model-trainer call get_run --json \'{{"run_id": "{run_id}"}}\'',
+    )
+
+
+async def _call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    """Call a tool, show the call and the beginning of its answer, return the structure."""
+    shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    _tell(f"{tool}({shown if len(shown) < 140 else shown[:137] + '…'})")
+    result = await client.call_tool(tool, arguments)
+    _tell(_short(result))
+    if result.is_error:
+        raise SystemExit(1)
+    return _structure(result)
+
+
+def _structure(result: Any) -> dict[str, Any]:
+    assert isinstance(result, CallToolResult)  # noqa: S101
+    return result.structured_content or {}
+
+
+def _short(result: Any, lines: int = 2) -> str:
+    text = "".join(getattr(block, "text", "") for block in result.content)
+    first = [line for line in text.splitlines() if line.strip()]
+    kept = first if result.is_error else first[:lines]
+    return "\n".join(f"  ← {line[:160]}" for line in kept)
+
+
+def _tell(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,27 @@
+"""list_runs: which runs there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from mcp.server.mcpserver import Context
+from pydantic import Field
+
+from ..services import run_list
+from ..services.config_schema import Integer
+from ..services.run_list import RunList
+from .spec import app_for
+
+
+async def list_runs(
+    ctx: Context[Any, Any],
+    status: Annotated[
+        Literal["live", "succeeded", "failed", "cancelled", "lost"] | None,
+        Field(description="Only these; live is everything that hasn't ended"),
+    ] = None,
+    kind: Annotated[Literal["train", "inspect", "all"], Field(description="What the runs do")] = "train",
+    limit: Annotated[Integer, Field(ge=1, le=50, description="How many at most")] = 10,
+    cursor: Annotated[str | None, Field(description="next_cursor of the former answer", max_length=64)] = None,
+) -> RunList:
+    """List runs, the newest first: id, status, method, model, age. Details of one: get_run."""
+    return await run_list.list_runs(await app_for(ctx), status=status, kind=kind, limit=limit, cursor=cursor)

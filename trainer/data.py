@@ -1,0 +1,106 @@
+"""The rows a run trains on: read, mapped, mixed, split, and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, concatenate_datasets, load_dataset
+
+from . import contract
+from .contract import MappingError, Turns
+from .failures import Failure
+from .scan_files import DataFileError, list_files, load_arguments
+
+
+def load(config: Mapping[str, Any], *, seed: int) -> tuple[Dataset, Dataset | None, list[dict[str, Any]]]:
+    """Training rows, held-out rows (None without evaluation), and what was read (path, rows, sha256).
+
+    Raises:
+        Failure: `bad_data`, saying what and where.
+    """
+    formats = contract.METHODS[config["method"]].formats
+    parts: list[Dataset] = []
+    read: list[dict[str, Any]] = []
+    for entry in config["datasets"]:
+        rows, record = _load_one(entry, formats)
+        parts.append(_weigh(rows, entry.get("weight", 1.0), seed))
+        read.append(record)
+    train = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+    held_out = config.get("eval_dataset")
+    if held_out is None:
+        return train, None, read
+    if held_out.get("fraction") is not None:
+        if len(train) < 2:
+            raise Failure("bad_data", f"{len(train)} row can't be split into training and held-out rows")
+        size = min(max(round(len(train) * held_out["fraction"]), 1), len(train) - 1)
+        halves = train.train_test_split(test_size=size, seed=seed, shuffle=True)
+        return halves["train"], halves["test"], read
+    first = config["datasets"][0]
+    entry = {key: held_out.get(key) if held_out.get(key) is not None else first.get(key) for key in _ENTRY_KEYS}
+    rows, record = _load_one(entry, formats)
+    return train, rows, [*read, {**record, "eval": True}]
+
+
+_ENTRY_KEYS = ("path", "split", "revision", "columns", "turns")
+
+
+def _load_one(entry: Mapping[str, Any], formats: tuple[str, ...]) -> tuple[Dataset, dict[str, Any]]:
+    path = str(entry["path"])
+    if Path(path).is_absolute():
+        rows, digest = _load_files(path, entry.get("split"))
+    else:
+        rows = load_dataset(path, revision=entry.get("revision"), split=entry.get("split") or "train")
+        digest = None
+    rows = _map(rows, entry, path)
+    found = contract.find_format(rows.column_names)
+    if found not in formats:
+        wanted = " or ".join("+".join(contract.FORMATS[name].required) for name in formats)
+        raise Failure("bad_data", f"{path} has the columns {', '.join(rows.column_names)}; wanted: {wanted}")
+    kept = {*contract.FORMATS[found].required, *contract.FORMATS[found].optional}
+    rows = rows.remove_columns([name for name in rows.column_names if name not in kept])
+    if not len(rows):
+        raise Failure("bad_data", f"{path} has no rows")
+    return rows, {"path": path, "rows": len(rows), "sha256": digest, "format": found}
+
+
+def _load_files(path: str, split: str | None) -> tuple[Dataset, str]:
+    """Rows of local files, and a digest over their bytes in order."""
+    try:
+        files = list_files(path, split)
+        builder, options = load_arguments(files)
+    except DataFileError as error:
+        raise Failure("bad_data", str(error)) from error
+    total = hashlib.sha256()
+    for file in files:
+        with open(file.path, "rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return load_dataset(builder, split="train", **options), total.hexdigest()
+
+
+def _map(rows: Dataset, entry: Mapping[str, Any], path: str) -> Dataset:
+    columns = entry.get("columns")
+    turns = Turns(**entry["turns"]) if entry.get("turns") is not None else None
+    if columns is None and turns is None:
+        return rows
+
+    def mapped(row: dict[str, Any], index: int) -> dict[str, Any]:
+        try:
+            return contract.map_row(row, columns, turns)
+        except MappingError as error:
+            raise Failure("bad_data", f"{path}, row {index + 1}: {error}") from error
+
+    return rows.map(mapped, with_indices=True, remove_columns=rows.column_names, desc=None)
+
+
+def _weigh(rows: Dataset, weight: float, seed: int) -> Dataset:
+    """The rows `weight` times: whole copies, and a seeded part for the rest."""
+    whole, rest = divmod(weight, 1)
+    copies = [rows] * int(whole)
+    if count := round(rest * len(rows)):
+        copies.append(rows.shuffle(seed=seed).select(range(count)))
+    if not copies:
+        raise Failure("bad_data", f"a weight of {weight} leaves none of {len(rows)} rows")
+    return concatenate_datasets(copies) if len(copies) > 1 else copies[0]

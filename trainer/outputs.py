@@ -1,0 +1,68 @@
+"""What a finished training leaves: model or adapter and tokenizer, saved and looked at before anyone calls it done."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from .failures import Failure
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
+
+
+def save(trainer: Any, folder: Path) -> dict[str, Any]:
+    """Save the trained weights and the tokenizer to `folder` and check them; kind, files, bytes.
+
+    Raises:
+        Failure: the folder holds no weights, or weights that aren't finite (`diverged`).
+    """
+    trainer.save_model(str(folder))
+    # Our own record says more, and this one is a pickle.
+    (folder / "training_args.bin").unlink(missing_ok=True)
+    weights = sorted(folder.glob("*.safetensors"))
+    tensors = sum(_check(path) for path in weights)
+    if not tensors:
+        raise Failure("incomplete", f"{folder} holds no weights after saving")
+    return {
+        "path": str(folder),
+        "kind": "adapter" if (folder / "adapter_config.json").exists() else "model",
+        "tensors": tensors,
+        "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+    }
+
+
+def _check(path: Path) -> int:
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        for name in names:
+            tensor = file.get_tensor(name)
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise Failure("diverged", f"{path.name}: {name} holds NaN or infinity")
+    return len(names)
+
+
+def peak_memory() -> dict[str, float]:
+    """GiB at the peak: the process's resident memory, and what torch allocated and reserved on each GPU."""
+    memory = {"host_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)}
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            memory[f"gpu{index}_allocated_gib"] = round(torch.cuda.max_memory_allocated(index) / 2**30, 3)
+            memory[f"gpu{index}_reserved_gib"] = round(torch.cuda.max_memory_reserved(index) / 2**30, 3)
+    return memory
+
+
+def versions() -> dict[str, str]:
+    """Versions of what trained."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,79 @@
+"""Supervised fine-tuning by TRL's SFTTrainer: full or LoRA, plain or quantized base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from . import data, models
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trainer ready to train, and the record of its data."""
+
+    trainer: SFTTrainer
+    data: list[dict[str, Any]]
+
+
+def build(config: Mapping[str, Any], *, checkpoints: Path) -> Job:
+    """The trainer that `config` describes.
+
+    Raises:
+        Failure: the data can't be used.
+    """
+    arguments = make_arguments(config, checkpoints)
+    train, held_out, read = data.load(config, seed=arguments.seed)
+    tokenizer = models.load_tokenizer(config["model"])
+    model = models.load_causal(config)
+    trainer = make_trainer(config, model, tokenizer, arguments, train, held_out)
+    return Job(trainer, read)
+
+
+def make_arguments(config: Mapping[str, Any], checkpoints: Path) -> SFTConfig:
+    """TRL's arguments: what the config says, and what is ours to decide."""
+    given = dict(config.get("training") or {})
+    evaluates = config.get("eval_dataset") is not None
+    defaults: dict[str, Any] = {
+        "bf16": config["model"]["dtype"] == "bfloat16",
+        "fp16": config["model"]["dtype"] == "float16",
+        "save_total_limit": 2,
+        "logging_steps": 10,
+    }
+    if evaluates:
+        # Without the loss before the first step nobody knows whether the model got better.
+        defaults["eval_on_start"] = True
+    owned: dict[str, Any] = {
+        "output_dir": str(checkpoints),
+        "report_to": "none" if config["tracking"]["report_to"] == "none" else [config["tracking"]["report_to"]],
+        "use_cpu": config["resources"]["gpus"] == 0,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "push_to_hub": False,
+    }
+    return SFTConfig(**{**defaults, **given, **owned})
+
+
+def make_trainer(
+    config: Mapping[str, Any],
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: SFTConfig,
+    train: Dataset,
+    held_out: Dataset | None,
+) -> SFTTrainer:
+    """TRL's trainer over given parts: also what shows how rows are rendered and masked."""
+    return SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        peft_config=models.peft_config(config),
+    )

@@ -1,0 +1,110 @@
+"""The body of a training run: read the attempt's config, train, measure, save, and say how it ended.
+
+`python -m trainer_snapshot.trainer train ATTEMPT_FOLDER`. Crash contract: `result.json` is written once, at the end,
+atomically; a trainer that dies before has said nothing, and the supervisor judges by the operating system's word.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from . import contract, records
+from .failures import Failure, explain
+
+
+def main(arguments: list[str]) -> int:
+    """Train; 0 if the outcome is written and it isn't a failure."""
+    attempt = Path(arguments[0])
+    started = time.monotonic()
+    # Until the trainer can stop at a step's end, a stop simply ends the process.
+    stopping = _StopFlag()
+    signal.signal(signal.SIGTERM, stopping.set)
+    result: dict[str, Any]
+    try:
+        result = _train(attempt, stopping)
+    except Exception as error:
+        failure = explain(error)
+        sys.excepthook(type(error), error, error.__traceback__)
+        result = {"outcome": "failed", "reason": failure.reason, "detail": failure.detail}
+    result["seconds"] = round(time.monotonic() - started, 2)
+    records.write_json(attempt / "result.json", result)
+    return 1 if result["outcome"] == "failed" else 0
+
+
+class _StopFlag:
+    """Set by SIGTERM, looked at when a step ends."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def set(self, _number: int, _frame: object) -> None:
+        self.is_set = True
+
+    def __bool__(self) -> bool:
+        return self.is_set
+
+
+def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
+    _say(attempt, "reading the config and importing the training libraries")
+    config = _read_config(attempt / "config.yaml")
+    method = contract.METHODS[config["method"]]
+    if method.module is None:
+        raise Failure("bad_config", f"method {method.name} is not in this version")
+    from . import callbacks, outputs
+
+    run = attempt.parent.parent
+    module = import_module(f".{method.module}", __package__)
+    _say(attempt, "loading model and data")
+    job = module.build(config, checkpoints=run / "checkpoints")
+    trainer = job.trainer
+    watcher = callbacks.Watcher(attempt, stopping, nonfinite_steps=config["guards"]["nonfinite_steps"])
+    trainer.add_callback(watcher)
+    if stopping:
+        return {"outcome": "stopped", "steps": 0, "data": job.data}
+    _say(attempt, "training" if trainer.eval_dataset is None else "measuring the untrained model, then training")
+    trained = trainer.train()
+    reached = trainer.state.global_step >= trainer.state.max_steps
+    result: dict[str, Any] = {
+        "steps": trainer.state.global_step,
+        "planned_steps": trainer.state.max_steps,
+        "epochs": round(trainer.state.epoch or 0.0, 4),
+        "data": job.data,
+        "metrics": {"train_loss": callbacks.finite(trained.training_loss)},
+        "memory": outputs.peak_memory(),
+        "versions": outputs.versions(),
+    }
+    if watcher.diverged is not None:
+        return {**result, "outcome": "failed", "reason": "diverged", "detail": watcher.diverged}
+    if not reached:
+        return {**result, "outcome": "stopped"}
+    if trainer.state.global_step == 0:
+        raise Failure("bad_data", "no step was trained: the data give no batch")
+    if trainer.eval_dataset is not None:
+        _say(attempt, "measuring the trained model")
+        after = trainer.evaluate()
+        result["metrics"] |= {name: callbacks.finite(value) for name, value in after.items() if _tells(name)}
+        result["metrics"]["eval_loss_before"] = watcher.first_eval_loss
+    _say(attempt, "saving and checking the output")
+    result["output"] = outputs.save(trainer, run / "output")
+    return {**result, "outcome": "succeeded", "ended_by": "planned_end"}
+
+
+def _tells(name: str) -> bool:
+    """Whether a measurement says something about the model, not about the machine."""
+    return name.startswith("eval_") and not name.endswith(("runtime", "per_second", "num_tokens"))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    from .yaml12 import load
+
+    return load(path.read_text(encoding="utf-8"))
+
+
+def _say(attempt: Path, message: str) -> None:
+    """Tell who waits what is being done before the first step."""
+    records.write_json(attempt / "progress.json", {"done": 0, "total": None, "message": message})
