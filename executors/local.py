@@ -10,6 +10,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -60,6 +61,33 @@ def launch(
     finally:
         os.close(lock)
     return run
+
+
+def request_stop(run: RunPaths) -> bool:
+    """Ask a living run's supervisor to stop it; False if there is none to ask.
+
+    The signal goes through a pidfd and only to the very process that the run's history names: a pid is reused, the
+    pair of pid and start time within one boot is not.
+    """
+    events, _ = records.read_lines(run.events)
+    named = next((row["supervisor"] for row in reversed(events) if "supervisor" in row), None)
+    if named is None or not records.is_locked(run.lock):
+        return False
+    identity = host.ProcessIdentity(pid=named["pid"], start_ticks=named["start"], boot=named["boot"])
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        # Checked after the pidfd is open: from here on it can't mean another process.
+        if not host.is_alive(identity):
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _hold(path: Path) -> int:

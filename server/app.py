@@ -33,8 +33,8 @@ Work in this order, and read the `next_step` of every answer, errors too:
 1. check_environment: what hardware, packages and accounts are there, and what is missing.
 2. inspect_dataset(path): format, problems by line, and the mapping a foreign format needs. Mappings are proposed, \
 never applied silently; show the user what you choose.
-3. plan_training(data, model): a plan id with memory and time, and alternatives. Without a model it names some that fit.
-4. write_config(plan_id): one YAML file that user and agent both edit. `training` holds TRL's own argument names.
+3. plan_training(dataset, model): a plan id with memory and time, and alternatives. Without a model it names some.
+4. write_config(path, plan): one YAML file that user and agent both edit. `training` holds TRL's own argument names.
 5. launch_run(config): returns a run id at once; training goes on without this server. Pass an idempotency key when \
 you may have to retry.
 6. get_run(run_id) can wait, bounded; tail_metrics(run_id, cursor) tells what is new. Don't poll in a tight loop.

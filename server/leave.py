@@ -19,6 +19,7 @@ GRACE_SECONDS = 0.5
 #: Seconds between looks at the parent where the kernel can't tell of its end.
 _LOOK_SECONDS = 0.2
 _END = b"\0"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Leaving:
@@ -29,7 +30,7 @@ class Leaving:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._cancel: Callable[[], object] | None = None
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, _noted)
         # Written by the C handler at once, also while the main thread is stuck in a call.
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
@@ -69,8 +70,11 @@ class Leaving:
                 return b""
             ready = select.select(watched, [], [], patience)[0]
             if self._reader in ready:
-                return os.read(self._reader, 1)
-            if ready:
+                reason = os.read(self._reader, 1)
+                # A library's handler of another signal writes here too.
+                if reason == _END or reason[0] in _SIGNALS:
+                    return reason
+            elif ready:
                 return b""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, cast, get_args
 
@@ -36,6 +37,7 @@ def validate(document: Document) -> tuple[Config, list[str]]:
     Raises:
         ConfigError: `unknown_key`, `stale_key`, `unknown_method`, `method_unavailable` or `invalid_config`.
     """
+    _check_secrets(document, document.data, ())
     _check_method(document)
     try:
         config = Config.model_validate(document.data, strict=True)
@@ -65,12 +67,29 @@ def check_owned(document: Document, section: str, values: Mapping[str, Any]) -> 
         if section == "training" and name in STALE_ARGUMENTS:
             now, why = STALE_ARGUMENTS[name]
             if now is None:
-                document.refuse("stale_key", key, f"{why}. Take the key out")
-            fix = document.correct((section, now), value)
+                document.refuse("stale_key", key, f"{why}. Take the key out", document.correct(key, None))
+            fix = document.correct((section, now), value, instead_of=key)
             document.refuse("stale_key", key, f"{why}; write {now}: {_short(value)} instead", fix)
         owned = OWNED_ARGUMENTS if section == "training" else OWNED_PEFT
         if name in owned:
-            document.refuse("invalid_config", key, f"not set here: {owned[name]}. Take the key out")
+            fix = document.correct(key, None)
+            document.refuse("invalid_config", key, f"not set here: {owned[name]}. Take the key out", fix)
+
+
+_TOKEN = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,})")
+
+
+def _check_secrets(document: Document, value: object, key: Key) -> None:
+    """Refuse tokens before any message could quote one: configs are shown, compared and published."""
+    if isinstance(value, dict):
+        for name, entry in cast("dict[str, object]", value).items():
+            _check_secrets(document, entry, (*key, name))
+    elif isinstance(value, list):
+        for index, entry in enumerate(cast("list[object]", value)):
+            _check_secrets(document, entry, (*key, index))
+    elif isinstance(value, str) and _TOKEN.search(value):
+        message = "this is an access token; a config never holds one. Take it out, and revoke it if it was shared"
+        document.refuse("invalid_config", key, message, document.correct(key, None))
 
 
 def _check_method(document: Document) -> None:
@@ -119,11 +138,19 @@ def _refuse_unknown(document: Document, key: Key, more: str) -> NoReturn:
     if home is not None:
         moved: Key = (home, name)
         message = f"unknown here; it belongs under {home}.{more}"
-        document.refuse("unknown_key", key, message, document.correct(moved, document.data[name]))
+        document.refuse("unknown_key", key, message, document.correct(moved, document.data[name], instead_of=key))
     close = nearest(name, valid)
     hint = f"nearest: {close}" if close else f"valid are {', '.join(valid)}"
-    fix = document.correct((*key[:-1], close)) if close else None
+    value = _value_at(document, key)
+    fix = document.correct((*key[:-1], close), value, instead_of=key) if close else document.correct(key, None)
     document.refuse("unknown_key", key, f"unknown key; {hint}.{more}", fix)
+
+
+def _value_at(document: Document, key: Key) -> object:
+    value: Any = document.data
+    for part in key:
+        value = value[part]
+    return cast("object", value)
 
 
 #: Keys that are often written at the top by mistake, by where they belong.

@@ -7,6 +7,7 @@ other is told. A replaced file is kept as `PATH.bak` first. A crash leaves at mo
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -53,7 +54,7 @@ def write(path: Path, text: str, *, overwrite: bool) -> tuple[bool, Path | None]
 
 def _place(temporary: Path, path: Path, data: bytes, *, overwrite: bool) -> tuple[bool, Path | None]:
     try:
-        os.link(temporary, path)
+        _link(temporary, path)
     except FileExistsError:
         former = path.read_bytes()
         if former == data:
@@ -72,6 +73,18 @@ def _place(temporary: Path, path: Path, data: bytes, *, overwrite: bool) -> tupl
         os.replace(temporary, path)
         return True, backup
     return True, None
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give the file its name, only if nothing has that name."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # A file system without hard links: the name is taken by an empty file first.
+        with open(path, "xb"):
+            os.replace(temporary, path)
 
 
 def _write_new(path: Path, data: bytes) -> None:

@@ -121,20 +121,19 @@ def _check_section(
             _check_value(document, key, value, valid[name])
             continue
         if any(name in names for names in elsewhere.values()):
-            fix = document.correct((other, name), value)
+            fix = document.correct((other, name), value, instead_of=key)
             document.refuse("unknown_key", key, f"unknown here; it belongs under {other}", fix)
         close = nearest(name, valid)
         hint = f"nearest: {close}" if close else f"`model-trainer config --schema` lists all {len(valid)}"
-        document.refuse(
-            "unknown_key", key, f"unknown key; {hint}", document.correct((section, close)) if close else None
-        )
+        fix = document.correct((section, close), value, instead_of=key) if close else document.correct(key, None)
+        document.refuse("unknown_key", key, f"unknown key; {hint}", fix)
 
 
 def _check_value(document: Document, key: Key, value: object, info: KeyInfo) -> None:
     kind = _kind(value)
     accepted = {*info.types, "int"} if "float" in info.types else set(info.types)
     if kind not in accepted:
-        wanted = " or ".join(_WORDS[name] for name in info.types)
+        wanted = " or ".join(_WORDS[name] for name in _WORDS if name in info.types)
         right = _meant(value, accepted)
         shown = json.dumps(value, ensure_ascii=False)[:60]
         hint = "" if right is None else f"; write {json.dumps(right)}"

@@ -1,4 +1,8 @@
-"""Overrides of a config: nested objects or dotted keys, laid over plain values."""
+"""Overrides of a config: nested objects or dotted keys, laid over plain values.
+
+Null takes a key out, except where null has a meaning of its own: `peft`, `quantization`, `eval_dataset`, and keys like
+`training.max_length`, which mean "no limit" by it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,16 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ..executors.errors import ArgumentError
+from .config_bounds import PEFT, TRAINING
+from .config_schema import Config
 from .config_text import check_plain
 
 #: Sections that an override changes key by key; everything else it replaces whole, so that
 #: `{"eval_dataset": {"path": …}}` doesn't keep the fraction it stands against.
 _MERGED = frozenset(("model", "peft", "training", "resources", "guards", "evaluation", "tracking"))
+
+#: Keys of `training` and `peft` whose null differs from their default.
+_NULLABLE = frozenset(name for name, bound in (TRAINING | PEFT).items() if bound.nullable) | {"pad_to_multiple_of"}
 
 _SHOWN = 'write {"training.learning_rate": 1e-4} or {"training": {"learning_rate": 1e-4}}'
 
@@ -31,6 +40,8 @@ def apply(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
         elif name in _MERGED and isinstance(value, dict) and isinstance(changed.get(name), dict):
             for inner, entry in cast("dict[str, Any]", value).items():
                 _set(changed[name], inner, entry)
+        elif value is None and name not in Config.model_fields:
+            changed.pop(name, None)
         else:
             changed[name] = copy.deepcopy(cast("object", value))
     return changed
@@ -45,7 +56,11 @@ def _set(target: dict[str, Any], path: str, value: object) -> None:
         items = cast("list[object]", place)
         items[_index(items, last, path)] = copy.deepcopy(value)
     elif isinstance(place, dict):
-        cast("dict[str, object]", place)[last] = copy.deepcopy(value)
+        entries = cast("dict[str, object]", place)
+        if value is None and last not in _NULLABLE:
+            entries.pop(last, None)
+        else:
+            entries[last] = copy.deepcopy(value)
     else:
         raise _refusal(f"{path[:120]}: there are no keys to change in {type(place).__name__}")
 

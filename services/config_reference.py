@@ -33,7 +33,7 @@ def config_schema(app: App) -> dict[str, object]:
 
     For the command line: it starts an event loop of its own.
     """
-    schema = Config.model_json_schema()
+    schema: dict[str, object] = Config.model_json_schema()
     try:
         environment = find_environment(app)
         keys = anyio.run(installed_keys, app, environment)
@@ -42,12 +42,12 @@ def config_schema(app: App) -> dict[str, object]:
     return _with_keys(schema, keys)
 
 
-def _with_keys(schema: dict[str, Any], keys: InstalledKeys) -> dict[str, object]:
+def _with_keys(schema: dict[str, object], keys: InstalledKeys) -> dict[str, object]:
     """The schema with every method's `training` keys together: which class has which is checked when it is used."""
     training = {name: info for names in keys.training.values() for name, info in names.items()}
     training = {k: v for k, v in training.items() if k not in OWNED_ARGUMENTS and k not in STALE_ARGUMENTS}
     adapter = {k: v for k, v in keys.peft.get("lora", {}).items() if k not in OWNED_PEFT}
-    properties = schema["properties"]
+    properties = cast("dict[str, Any]", schema["properties"])
     properties["training"] |= {"properties": _properties(training), "additionalProperties": False}
     mapping = next(branch for branch in properties["peft"]["anyOf"] if branch.get("type") == "object")
     mapping |= {

@@ -66,6 +66,9 @@ def _lengths(check: _Check) -> None:
         )
     if check.on("packing") and check.training.get("train_sampling_strategy") == "group_by_length":
         check.warn("training.train_sampling_strategy", "packed rows all have the same length, so grouping does nothing")
+    if check.training.get("dataloader_prefetch_factor") and not check.training.get("dataloader_num_workers"):
+        message = "rows are only fetched ahead by workers; write dataloader_num_workers above 0"
+        check.refuse_training("dataloader_prefetch_factor", message)
     for name in ("logging_steps", "eval_steps", "save_steps"):
         value = check.training.get(name)
         if isinstance(value, float) and value > 1 and not value.is_integer():
@@ -133,8 +136,6 @@ def _cpu_only(check: _Check) -> None:
     if check.on("activation_offloading"):
         check.refuse_training("activation_offloading", "it moves tensors off a GPU, and resources.gpus is 0", False)
     optimizer = str(check.training.get("optim", ""))
-    if optimizer == "adamw_apex_fused":
-        check.refuse_training("optim", "it needs a GPU, and resources.gpus is 0", "adamw_torch")
     if optimizer.startswith("paged_"):
         check.warn("training.optim", "paging needs a GPU; on the CPU bitsandbytes trains without it")
     if check.config.quantization is not None:

@@ -14,6 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from ..executors.errors import ConfigError
 from ..trainer.yaml12 import MAX_DEPTH, Key, Yaml12Error, build, problem_of
+from .untrusted import clean
 
 #: No config is longer; a data file given by mistake is.
 MAX_BYTES = 1_000_000
@@ -49,21 +50,22 @@ class Document:
             key = key[:-1]
         return self.lines.get(key, 1)
 
-    def correct(self, key: Key, value: object = ...) -> str:
-        """The call that corrects `key`, with `value` where one is known."""
-        shown = "…" if value is ... else json.dumps(value, ensure_ascii=False)
-        override = f"overrides={{{json.dumps(dotted(key) or 'KEY')}: {shown}}}"
+    def correct(self, key: Key, value: object = ..., *, instead_of: Key | None = None) -> str:
+        """The call that corrects `key`, with `value` where one is known; `instead_of` is the key that must go."""
+        shown = "…" if value is ... else json.dumps(value, ensure_ascii=False)[:200]
+        gone = f", {json.dumps(dotted(instead_of), ensure_ascii=False)}: null" if instead_of else ""
+        override = f"overrides={{{json.dumps(dotted(key) or 'KEY', ensure_ascii=False)}: {shown}{gone}}}"
         if not self.on_disk:
             return f"Call write_config again with {override}."
         return (
-            f"Correct line {self.line(key)} of {self.name}, or "
+            f"Correct line {self.line(instead_of or key)} of {self.name}, or "
             f"write_config(path={self.name!r}, base={self.name!r}, overwrite=true, {override})."
         )
 
 
 def dotted(key: Key) -> str:
     """`training.learning_rate`, `datasets.0.path`: as overrides are written."""
-    return ".".join(str(part)[:80] for part in key)
+    return ".".join(clean(str(part), 80) for part in key)
 
 
 def read(path: Path) -> Document:
@@ -73,9 +75,10 @@ def read(path: Path) -> Document:
         ConfigError: there is no such file (`config_not_found`), or it holds no config (`invalid_config`).
     """
     try:
+        # Before opening: a named pipe would wait for its writer.
+        if not stat.S_ISREG(path.stat().st_mode):
+            _not_a_config(path, "it is no regular file")
         with open(path, "rb") as file:
-            if not stat.S_ISREG(path.stat().st_mode):
-                _not_a_config(path, "it is no regular file")
             data = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(

@@ -169,8 +169,11 @@ def _exists(path: str) -> bool:
             return True
         if not _GLOB.search(path):
             return False
-        anchor = Path(path).anchor
-        return next(Path(anchor).glob(str(Path(path).relative_to(anchor))), None) is not None
+        parts = Path(path).parts
+        fixed = next(number for number, part in enumerate(parts) if _GLOB.search(part))
+        folder, pattern = Path(*parts[:fixed]), parts[fixed:]
+        # A search through all folders below may take minutes: then it is enough that there is something to search.
+        return folder.is_dir() and ("**" in pattern or next(folder.glob("/".join(pattern)), None) is not None)
     except (OSError, ValueError, NotImplementedError):
         return False
 

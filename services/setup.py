@@ -3,9 +3,9 @@
     <state>/envs/<lock digest>/    the environment; never changed once it is there
     <state>/envs/<profile>         a link to it, moved in one step
 
-Crash contract: it is built under a hidden name and renamed when it works, so what has its name is complete. A former
-set-up that was killed leaves a hidden folder, which the next one removes. One set-up at a time: uv inherits the lock, so
-that a uv whose set-up was killed is waited for.
+Crash contract: it is built under a hidden name and renamed when it works, so what has its name is complete. A set-up
+that was killed leaves a hidden folder, which the next one removes. One set-up at a time: uv inherits the lock, so that
+a uv whose set-up was killed is waited for.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +26,16 @@ from ..executors.errors import EnvironmentFault, LimitError
 from ..executors.paths import Home
 from ..trainer import records
 from .environments import REQUIRED, describe
-from .uv import Tell, get_uv
+from .uv import Tell, check_imports, get_uv, measure, run_uv
+
+#: As `environment` in a config.
+PROFILE = "[a-z][a-z0-9_-]{0,31}"
 
 LOCKS = Path(__file__).parent / "locks"
 
 _GIB = 2**30
 #: Measured: 6.3 GB on Linux x86-64, plus room for what is unpacked meanwhile.
 _NEEDED_BYTES = 8 * _GIB
-_HEARTBEAT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ def find_lock(profile: str, requirements: Path | None = None) -> Lock:
     Raises:
         EnvironmentFault: there is no such profile or file, or the shipped locks are not for this platform.
     """
+    if not re.fullmatch(PROFILE, profile):
+        raise EnvironmentFault(
+            "environment_missing",
+            f"{profile[:80]!r} can't name a profile: lower-case letters, digits, '_' and '-', at most 32.",
+            next_step="Run `model-trainer setup --profile default`.",
+        )
     path = requirements or LOCKS / f"{profile}.txt"
     known = sorted(lock.stem for lock in LOCKS.glob("*.txt"))
     if requirements is None and profile not in known:
@@ -111,7 +118,7 @@ def set_up(home: Home, lock: Lock, tell: Tell) -> SetUp:
         if not already_there:
             _build(home, lock, folder, tell, held)
         _link(home.envs / lock.profile, folder)
-    packages, size = _measure(folder)
+    packages, size = measure(folder)
     return SetUp(folder, already_there, packages, size, others=_others(home))
 
 
@@ -138,15 +145,15 @@ def _build(home: Home, lock: Lock, folder: Path, tell: Tell, held: int) -> None:
     try:
         tell(f"making {folder} …")
         # --relocatable: it is renamed when it is complete.
-        _uv(uv, held, "venv", "--quiet", "--no-project", "--relocatable", "--python", sys.executable, str(building))
+        run_uv(uv, held, "venv", "--quiet", "--no-project", "--relocatable", "--python", sys.executable, str(building))
         tell(f"downloading and installing {len(lock.packages)} locked packages …")
         hashes = ["--require-hashes"] if "--hash" in lock.text else []
         arguments = ["pip", "install", "--python", str(python), "--no-deps", "--compile-bytecode", *hashes]
-        _uv(uv, held, *arguments, "-r", str(lock.path), watch=(building, tell))
+        run_uv(uv, held, *arguments, "-r", str(lock.path), watch=(building, tell))
         wanted = _wanted(lock)
         if wanted:
             tell(f"checking that {', '.join(wanted)} can be imported …")
-            _import(python, wanted)
+            check_imports(python, wanted)
         record = {
             "lock": lock.digest,
             "profile": lock.profile,
@@ -176,62 +183,8 @@ def _check_disk(home: Home, lock: Lock) -> None:
         )
 
 
-def _uv(uv: Path, held: int, *arguments: str, watch: tuple[Path, Tell] | None = None) -> None:
-    """Run uv with its own live output on our stderr; killed when we are interrupted."""
-    dropped = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "UV_PROJECT_ENVIRONMENT")
-    environment = {name: value for name, value in os.environ.items() if name not in dropped}
-    process = subprocess.Popen(
-        [str(uv), *arguments], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), env=environment, pass_fds=(held,)
-    )
-    try:
-        while True:
-            try:
-                code = process.wait(timeout=_HEARTBEAT_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                # On a terminal uv draws its own bars; our lines would tear them.
-                if watch is not None and not sys.stderr.isatty():
-                    packages, size = _measure(watch[0])
-                    watch[1](f"… {packages} packages, {size:,} MB on disk")
-    except BaseException:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        raise
-    if code:
-        raise EnvironmentFault(
-            "environment_incomplete",
-            f"`uv {arguments[0]}` failed (exit {code}); its own words stand above.",
-            next_step="Mend that (network, proxy, disk), then run `model-trainer setup` again: nothing half-made is left.",
-        )
-
-
-def _import(python: Path, packages: list[str]) -> None:
-    try:
-        done = subprocess.run(
-            [str(python), "-E", "-c", f"import {', '.join(packages)}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        said = done.stderr.strip().splitlines()[-1:] if done.returncode else []
-    except (OSError, subprocess.SubprocessError) as error:
-        said = [str(error)]
-    if said:
-        raise EnvironmentFault(
-            "environment_incomplete",
-            f"The packages were installed, but don't work here: {said[0][:300]}",
-            next_step="Mend that, then run `model-trainer setup` again: nothing half-made is left.",
-        )
-
-
 @contextmanager
-def _alone(home: Home, tell: Tell) -> Iterator[int]:
+def _alone(home: Home, tell: Tell) -> Generator[int]:
     """Wait until no other set-up works in this state folder; yields the descriptor that holds the lock."""
     descriptor = os.open(home.locks / "setup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -248,7 +201,7 @@ def _alone(home: Home, tell: Tell) -> Iterator[int]:
 
 def _link(link: Path, folder: Path) -> None:
     """Point `link` at `folder`, in one step for whoever reads it meanwhile."""
-    if os.path.islink(link) and os.readlink(link) == folder.name:  # noqa: PTH115
+    if link.is_symlink() and link.readlink() == Path(folder.name):
         return
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
@@ -260,16 +213,3 @@ def _others(home: Home) -> tuple[Path, ...]:
     entries = [entry for entry in home.envs.iterdir() if not entry.name.startswith(".")]
     used = {entry.resolve() for entry in entries if entry.is_symlink()}
     return tuple(sorted(entry for entry in entries if not entry.is_symlink() and entry.resolve() not in used))
-
-
-def _measure(folder: Path) -> tuple[int, int]:
-    """Packages in the environment, and its size in MB; hard links to uv's cache count in full."""
-    packages, size = 0, 0
-    for where, folders, files in os.walk(folder):
-        packages += sum(name.endswith(".dist-info") for name in folders)
-        for name in files:
-            try:
-                size += os.lstat(os.path.join(where, name)).st_size  # noqa: PTH118: a path object per file is slow
-            except OSError:
-                continue
-    return packages, round(size / 1e6)

@@ -40,19 +40,22 @@ EXIT_SECONDS = 1.0
 class Child:
     """A server process, its messages read by a thread so that every wait has a deadline."""
 
-    def __init__(self, code: str = TOY_SERVER, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, code: str = TOY_SERVER, *, environment: dict[str, str] | None = None, stdout: int = subprocess.PIPE
+    ) -> None:
         tests = str(Path(__file__).parent)
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": tests, **(environment or {})},
             start_new_session=True,
         )
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self.errors = bytearray()
-        threading.Thread(target=self._read, daemon=True).start()
+        if self.process.stdout is not None:
+            threading.Thread(target=self._read, daemon=True).start()
         self._errors_read = threading.Thread(target=self._read_errors, daemon=True)
         self._errors_read.start()
         self._id = 0
@@ -68,9 +71,9 @@ class Child:
         self.process.wait(START_SECONDS)
         self._errors_read.join(START_SECONDS)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            assert stream is not None
-            with suppress(BrokenPipeError):
-                stream.close()
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None

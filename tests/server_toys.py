@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from mcp.server.mcpserver import Context
 from pydantic import Field
@@ -79,7 +80,12 @@ async def hang(
     """Never answer."""
     Path(mark).touch()
     if how == "await":
-        await anyio.sleep_forever()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+                Path(mark).with_suffix(".cleaned").touch()
     elif how == "thread":
         await anyio.to_thread.run_sync(threading.Event().wait)
     else:

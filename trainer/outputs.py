@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from .checkpoints import bad_tensors
 from .failures import Failure
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
@@ -25,8 +26,7 @@ def save(trainer: Any, folder: Path) -> dict[str, Any]:
     trainer.save_model(str(folder))
     # Our own record says more, and this one is a pickle.
     (folder / "training_args.bin").unlink(missing_ok=True)
-    weights = sorted(folder.glob("*.safetensors"))
-    tensors = sum(_check(path) for path in weights)
+    tensors = sum(_check(path) for path in sorted(folder.glob("*.safetensors")))
     if not tensors:
         raise Failure("incomplete", f"{folder} holds no weights after saving")
     return {
@@ -40,10 +40,8 @@ def save(trainer: Any, folder: Path) -> dict[str, Any]:
 def _check(path: Path) -> int:
     with safe_open(path, framework="pt") as file:
         names = list(file.keys())
-        for name in names:
-            tensor = file.get_tensor(name)
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise Failure("diverged", f"{path.name}: {name} holds NaN or infinity")
+    if bad := bad_tensors(path):
+        raise Failure("diverged", f"{path.name}: {bad[0]} holds NaN or infinity ({len(bad)} of {len(names)} tensors)")
     return len(names)
 
 

@@ -10,7 +10,7 @@ import copy
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .answers import answer, read_request
 
@@ -49,10 +49,12 @@ def preview(model: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]
     """Token lengths of all rows, two examples, and the counts of what a training would stumble over."""
     import torch
     from datasets import Dataset
+    from trl import SFTConfig
 
     from . import models, sft
 
     torch.set_num_threads(1)
+    usual = SFTConfig.max_length
     tokenizer = models.load_tokenizer(model)
     if tokenizer.eos_token is None:
         return {"problem": "no_eos_token"}
@@ -73,11 +75,11 @@ def preview(model: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         arguments = sft.make_arguments(config, Path(folder))
         trainer = sft.make_trainer(config, thin, tokenizer, arguments, Dataset.from_list(rows), None)
-        prepared = trainer.train_dataset
+        prepared = cast("Dataset", trainer.train_dataset)
         ids, labels = prepared["input_ids"], prepared["labels"]
         lengths = sorted(len(row) for row in ids)
         longest_id = max((max(row, default=0) for row in ids), default=0)
-        batches = [trainer.data_collator([prepared[index]]) for index in _pick(len(prepared))]
+        picked = [trainer.data_collator([prepared[index]]) for index in _pick(len(prepared))]
     return {
         "tokens": {
             "sample": len(lengths),
@@ -85,10 +87,11 @@ def preview(model: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]
             **{f"p{q}": lengths[min(len(lengths) - 1, len(lengths) * q // 100)] for q in (50, 95, 99)},
             "max": lengths[-1],
         },
-        "examples": [
-            _example(tokenizer, batch["input_ids"][0].tolist(), batch["labels"][0].tolist()) for batch in batches
-        ],
+        "examples": [_example(tokenizer, one["input_ids"][0].tolist(), one["labels"][0].tolist()) for one in picked],
         "masked_rows": sum(all(label == -100 for label in row) for row in labels),
+        "max_length": usual,
+        "cut_rows": sum(len(row) > usual for row in labels) if usual else 0,
+        "masked_by_cut": sum(all(label == -100 for label in row[:usual]) for row in labels),
         "max_token_id": longest_id,
         "embedding_rows": embeddings,
     }
@@ -120,8 +123,9 @@ def _thin_model(model: dict[str, Any], tokens: int) -> tuple[Any, int | None]:
         return AutoModelForCausalLM.from_config(thin, trust_remote_code=False, attn_implementation="sdpa"), embeddings
     except Exception:
         # A class whose sizes go by other names: how rows are rendered hangs on the tokenizer, not on the layers.
-        plain = LlamaConfig(**{name: value for name, value in _THIN.items() if hasattr(LlamaConfig, name)})
-        plain.vocab_size = vocabulary
+        plain = LlamaConfig(vocab_size=vocabulary, hidden_size=16, intermediate_size=16, num_hidden_layers=1)
+        plain.num_attention_heads = plain.num_key_value_heads = 2
+        plain.head_dim = 8
         return AutoModelForCausalLM.from_config(plain), embeddings
 
 

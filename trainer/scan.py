@@ -115,7 +115,7 @@ class _Scan:
         total, before = sum(file.size for file in self.files), 0
         for index, (file, layout) in enumerate(zip(self.files, self.layouts, strict=True)):
             position = Position()
-            if layout.encoding in ("UTF-16", "UTF-32"):
+            if layout.encoding.startswith(("UTF-16", "UTF-32")):
                 self.problems.add("bad_encoding", (index, 0), layout.encoding, f"the file is {layout.encoding}")
             for count, item in enumerate(read_rows(file, layout, position)):
                 self._take(item, (index, item.line))

@@ -11,6 +11,8 @@ from .scan_problems import Problems
 _CHATS = frozenset({"messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns"})
 _ANSWERS = _CHATS | {"completion", "chosen", "rejected"}
 _OURS = frozenset({"messages", "prompt", "completion", "chosen", "rejected"})
+#: Columns whose lists must be chats.
+_NAMED = _CHATS | _OURS
 
 
 def check_row(
@@ -18,11 +20,11 @@ def check_row(
 ) -> None:
     """Look at one row's chats and at its pair."""
     for name, turns in chats:
-        if name in _CHATS or name in _OURS or turn_keys_of(turns[0]) is not None:
+        if not turns:
+            if name in _NAMED:
+                problems.add("empty_chat", where, name)
+        elif name in _NAMED or turn_keys_of(turns[0]) is not None:
             _check_chat(table.columns[name], turns, problems, where)
-    for name in _CHATS | _OURS:
-        if row.get(name) == []:
-            problems.add("empty_chat", where, name)
     chosen = row.get("chosen")
     if chosen is not None and chosen == row.get("rejected"):
         problems.add("identical_pairs", where)
@@ -99,8 +101,10 @@ def _check_types(table: Table, problems: Problems) -> None:
         kinds = {kind: count for kind, count in column.kinds.most_common() if kind not in ("null", "empty list")}
         if {"integer", "number"} <= set(kinds):
             kinds["number"] += kinds.pop("integer")
-        if table.loose or not kinds:
-            kinds = {column.kind(loose=table.loose) or "null": 1}
+        if not kinds:
+            continue
+        if table.loose:
+            kinds = {column.kind(loose=True) or "null": 1}
         if len(kinds) > 1:
             main = next(iter(kinds))
             others = [place for kind in kinds if kind != main for place in column.places.get(kind, [])]

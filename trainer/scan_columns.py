@@ -154,7 +154,7 @@ class Table:
         self._sorted: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def add(self, row: dict[str, Any], where: Where) -> list[tuple[str, Any]]:
-        """Count one row; returns the lists of objects in it, by column."""
+        """Count one row; returns the lists of objects, or of nothing, in it, by column."""
         self.rows += 1
         order = tuple(row)
         keys = self._sorted.get(order)
@@ -173,7 +173,7 @@ class Table:
                     self.too_many = True
                     continue
                 column = self.columns[name] = Column(name)
-            if column.add(value, where) in ("turns", "objects"):
+            if column.add(value, where) in ("turns", "objects", "empty list"):
                 chats.append((name, value))
         return chats
 

@@ -79,7 +79,7 @@ class Layout:
     shape: str
     """jsonl, array (one JSON list), objects (JSON objects over several lines), csv or parquet."""
     encoding: str = "UTF-8"
-    """UTF-8, UTF-8 with BOM, UTF-16 or UTF-32."""
+    """UTF-8, UTF-8 with BOM, UTF-16, UTF-16LE (without its mark) or UTF-32."""
     line_ends: str = "LF"
     """LF, CRLF or CR."""
     delimiter: str | None = None
@@ -87,7 +87,7 @@ class Layout:
     @property
     def codec(self) -> str:
         """Python's name of the encoding, which takes a byte order mark off."""
-        return {"UTF-8 with BOM": "utf-8-sig", "UTF-16": "utf-16", "UTF-32": "utf-32"}.get(self.encoding, "utf-8")
+        return "utf-8-sig" if self.encoding == "UTF-8 with BOM" else self.encoding.lower()
 
 
 def format_of(name: str) -> str | None:
@@ -244,7 +244,7 @@ def _encoding(head: bytes) -> str | None:
     if b"\0" in head:
         # UTF-16 without a mark: nearly every second byte of Latin text is zero.
         odd = head[1::2].count(0) / max(1, len(head) // 2)
-        return "UTF-16" if odd > 0.4 and not head[::2].count(0) else None
+        return "UTF-16LE" if odd > 0.4 and not head[::2].count(0) else None
     controls = sum(head.count(bytes([code])) for code in (*range(1, 9), *range(14, 27)))
     return None if controls * 20 > len(head) else "UTF-8"
 

@@ -223,9 +223,10 @@ class _Window:
                     break
                 continue
             except json.JSONDecodeError as error:
+                inside = error.pos - self.at
                 unfinished = error.pos >= len(self.text) - 16 or error.msg.startswith("Unterminated")
                 if not unfinished or len(self.text) - self.at > ROW_LIMIT or not self._more():
-                    self.error_line = self.line + self.text.count("\n", self.at, error.pos)
+                    self.error_line = self.line + self.text.count("\n", self.at, self.at + inside)
                     raise
             except (ValueError, RecursionError):
                 self.error_line = self.line

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from . import data, models
+from .failures import Failure
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Job:
 
     trainer: SFTTrainer
     data: list[dict[str, Any]]
+    checkpoint_limit: int | None
 
 
 def build(config: Mapping[str, Any], *, checkpoints: Path) -> Job:
@@ -33,7 +35,21 @@ def build(config: Mapping[str, Any], *, checkpoints: Path) -> Job:
     tokenizer = models.load_tokenizer(config["model"])
     model = models.load_causal(config)
     trainer = make_trainer(config, model, tokenizer, arguments, train, held_out)
-    return Job(trainer, read)
+    _refuse_empty(trainer, len(train), arguments)
+    return Job(trainer, read, (config.get("training") or {}).get("save_total_limit", 2))
+
+
+def _refuse_empty(trainer: SFTTrainer, rows: int, arguments: SFTConfig) -> None:
+    """Refuse data of which nothing is left to learn: TRL would train on nothing, with a loss of 0.0.
+
+    TRL drops a row whose labels are all masked once it is cut to max_length; packed rows it keeps.
+    """
+    if not any(label != -100 for row in trainer.train_dataset for label in row["labels"]):
+        raise Failure(
+            "bad_data",
+            f"every label of the {rows} rows is masked: nothing would be learned. The prompts alone fill "
+            f"max_length {arguments.max_length}, or no row has an assistant turn",
+        )
 
 
 def make_arguments(config: Mapping[str, Any], checkpoints: Path) -> SFTConfig:
@@ -43,7 +59,6 @@ def make_arguments(config: Mapping[str, Any], checkpoints: Path) -> SFTConfig:
     defaults: dict[str, Any] = {
         "bf16": config["model"]["dtype"] == "bfloat16",
         "fp16": config["model"]["dtype"] == "float16",
-        "save_total_limit": 2,
         "logging_steps": 10,
     }
     if evaluates:
@@ -56,6 +71,8 @@ def make_arguments(config: Mapping[str, Any], checkpoints: Path) -> SFTConfig:
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "push_to_hub": False,
+        # We rotate ourselves: what transformers deletes may be the last checkpoint that is whole.
+        "save_total_limit": None,
     }
     return SFTConfig(**{**defaults, **given, **owned})
 

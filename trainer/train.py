@@ -55,7 +55,7 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
     method = contract.METHODS[config["method"]]
     if method.module is None:
         raise Failure("bad_config", f"method {method.name} is not in this version")
-    from . import callbacks, outputs
+    from . import callbacks, checkpoints, outputs
 
     run = attempt.parent.parent
     module = import_module(f".{method.module}", __package__)
@@ -64,6 +64,7 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
     trainer = job.trainer
     watcher = callbacks.Watcher(attempt, stopping, nonfinite_steps=config["guards"]["nonfinite_steps"])
     trainer.add_callback(watcher)
+    trainer.add_callback(checkpoints.CheckpointKeeper(run / "checkpoints", limit=job.checkpoint_limit))
     if stopping:
         return {"outcome": "stopped", "steps": 0, "data": job.data}
     _say(attempt, "training" if trainer.eval_dataset is None else "measuring the untrained model, then training")

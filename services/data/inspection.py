@@ -13,7 +13,6 @@ import anyio.to_thread
 
 from ...executors import states
 from ...executors.errors import (
-    ArgumentError,
     ConfigError,
     DataError,
     EnvironmentFault,
@@ -115,23 +114,22 @@ def _asked(app: App, request: InspectRequest) -> tuple[dict[str, Any], int]:
         "turns": request.turns.model_dump() if request.turns is not None else None,
         "scan": _SCAN_VERSION,
     }
-    try:
-        path = app.resolve(request.path)
-    except ArgumentError:
-        if not _HUB_ID.fullmatch(request.path):
-            raise
-        path = None
-    if _HUB_ID.fullmatch(request.path) and format_of(request.path) is None:
-        owner = app.resolve(request.path.split("/")[0]) if app.workspace is not None else None
-        if (path is None or not path.exists()) and (owner is None or not owner.exists()):
-            return {**asked, "path": request.path, "hub": True}, 0
-    assert path is not None  # noqa: S101
+    if _is_on_hub(app, request.path):
+        return {**asked, "path": request.path, "hub": True}, 0
+    path = app.resolve(request.path)
     try:
         files = list_files(path, request.split)
     except DataFileError as error:
         raise _typed(error.code, error.message, error.next_step) from error
     stamps = [(str(file.path), file.size, file.path.stat().st_mtime_ns) for file in files]
     return {**asked, "path": str(path), "stamps": stamps[:1000], "files": len(files)}, sum(file.size for file in files)
+
+
+def _is_on_hub(app: App, path: str) -> bool:
+    """Whether a path means a data set on the Hub: `owner/name`, with no such file or folder, nor a folder `owner`."""
+    if not _HUB_ID.fullmatch(path) or format_of(path) is not None:
+        return False
+    return app.workspace is None or not (app.workspace / path.split("/", maxsplit=1)[0]).exists()
 
 
 async def _scan(app: App, asked: dict[str, Any], python: Path) -> RunPaths:
@@ -159,10 +157,16 @@ def _unfinished(request: InspectRequest, run: RunPaths, size: int) -> InspectRes
 
 
 def _failure(request: InspectRequest, run: RunPaths, found: dict[str, Any] | None) -> ModelTrainerError:
-    error = (found or {}).get("error")
+    error = found.get("error") if found is not None else None
     if error is not None:
         return _typed(error["code"], error["message"], error["next_step"])
-    detail = clean(str((found or {}).get("detail") or "it ended without a result"), 300)
+    if found is None:
+        return EnvironmentFault(
+            "environment_incomplete",
+            f"The inspection of {request.path} ended without a result.",
+            next_step=f"get_run(run_id={run.id!r}) shows how it ended.",
+        )
+    detail = clean(str(found.get("detail")), 300)
     return DataError(
         "bad_format",
         f"{request.path} could not be inspected: {detail}",
@@ -210,8 +214,9 @@ def _noted(result: InspectResult, note: str) -> InspectResult:
 def _rendered(result: InspectResult, seen: dict[str, Any], model: str) -> InspectResult:
     problems = _preview_problems(seen, model)
     update: dict[str, Any] = {"problems": [*problems, *result.problems]}
-    if problems:
-        update["next_step"] = problems[0].advice
+    worst = next((problem for problem in problems if problem.severity == "error"), None)
+    if worst is not None:
+        update["next_step"] = worst.advice
     if "tokens" in seen:
         update["tokens"] = TokenLengths(**seen["tokens"])
         update["examples"] = [
@@ -237,14 +242,20 @@ def _preview_problems(seen: dict[str, Any], model: str) -> list[Problem]:
         case _:
             pass
     found: list[Problem] = []
-    masked, sample = int(seen["masked_rows"]), int(seen["tokens"]["sample"])
+    sample, masked = int(seen["tokens"]["sample"]), int(seen["masked_by_cut"])
+    limit = f"training.max_length {seen['max_length']:,}, its default" if seen["max_length"] else "any length"
     if masked:
-        what = "every row of the sample is" if masked == sample else f"{masked:,} of {sample:,} sampled rows are"
+        what = "every row" if masked == sample else f"{masked:,} of {sample:,} rows"
         code, severity = ("all_masked", "error") if masked == sample else ("masked_rows", "warning")
-        advice = "Give each row an answer to learn: a completion that is not empty, or an assistant turn."
-        found.append(
-            problem(code, f"{what} masked whole: no token is trained", advice, count=masked, severity=severity)
-        )
+        message = f"in {what} of the sample no token is trained within {limit}"
+        advice = "Give each row an answer to learn, not only a prompt."
+        if seen["masked_rows"] < masked:
+            advice = "Raise training.max_length, or shorten the prompts: they fill the whole length."
+        found.append(problem(code, message, advice, count=masked, severity=severity))
+    if cut := int(seen["cut_rows"]):
+        message = f"of {sample:,} sampled rows these are cut off at {limit}"
+        advice = f"Set training.max_length (the longest has {seen['tokens']['max']:,} tokens), or shorten these rows."
+        found.append(problem("cut_rows", message, advice, count=cut, severity="warning"))
     rows = seen["embedding_rows"]
     if rows is not None and seen["max_token_id"] >= rows:
         message = f"token id {seen['max_token_id']:,} is beyond the model's {rows:,} embedding rows"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...trainer.contract import FORMATS, METHODS, DataFormat
+from ...trainer.contract import FORMATS, METHODS, DataFormat, available_methods
 from ..untrusted import clean
 from .mappings import Source, propose
 from .results import ColumnInfo, InspectResult, Mapping, MethodFit, Problem
@@ -41,7 +41,7 @@ def report(path: str, split: str | None, method: str | None, found: dict[str, An
         mappings=mappings,
         problems=problems,
         notes=notes,
-        next_step=_next_step(path, method, found, fits, mappings, problems),
+        next_step=_next_step(path, method, fits, mappings, problems, mapped=mapped),
     )
 
 
@@ -102,13 +102,16 @@ def _written(found: dict[str, Any]) -> str:
 def _next_step(
     path: str,
     method: str | None,
-    found: dict[str, Any],
     fits: list[MethodFit],
     mappings: list[Mapping],
     problems: list[Problem],
+    *,
+    mapped: bool,
 ) -> str:
     worst = next((problem for problem in problems if problem.severity == "error"), None)
-    fitting = [fit.method for fit in fits if fit.ok and (method is None or fit.method == method)]
+    fitting = [
+        fit.method for fit in fits if fit.ok and fit.method in (available_methods() if method is None else [method])
+    ]
     if worst is not None and worst.code != "wrong_columns" and (fitting or not mappings):
         at = f" (first at {worst.places[0]})" if worst.places else ""
         return f"{worst.advice}{at} Then inspect_dataset(path={path!r}) again."
@@ -119,6 +122,5 @@ def _next_step(
         return f"inspect_dataset(path={path!r}, {given}) looks at the rows mapped as {suited[0].name}."
     if not fitting:
         return "Rename the columns to what the method needs, or name them with columns={ours: theirs}."
-    given = {key: value for key, value in found.items() if key in ("columns", "turns") and value}
-    del given
-    return f"plan_training(dataset={path!r}, method={(method or fitting[0])!r}) plans a training on it."
+    kept = "; the config takes the same columns and turns under `datasets`" if mapped else ""
+    return f"plan_training(dataset={path!r}, method={(method or fitting[0])!r}) plans a training on it{kept}."

@@ -105,12 +105,15 @@ class InspectResult(Result):
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
     def _method_lines(self) -> list[str]:
-        fits = [f"{fit.method} ({fit.format})" for fit in self.methods if fit.ok]
+        fits = [f"{fit.method} ({fit.format})" for fit in self.methods if fit.ok and fit.available]
+        later = [fit.method for fit in self.methods if fit.ok and not fit.available]
         needs: dict[str, list[str]] = {}
         for fit in self.methods:
             if not fit.ok:
                 needs.setdefault(", ".join(fit.missing), []).append(fit.method)
         lines = [f"Methods that fit: {', '.join(fits) or 'none'}"]
+        if later:
+            lines[0] += f"; fit too, but are not in this version: {', '.join(later)}"
         return [*lines, "Needed: " + "; ".join(f"{', '.join(who)}: {what}" for what, who in needs.items())]
 
     def _problem_lines(self) -> list[str]:

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from server_processes import EXIT_SECONDS, START_SECONDS, TOY_SERVER, Child
+from server_processes import EXIT_SECONDS, INITIALIZE, START_SECONDS, TOY_SERVER, Child
 
 
 def hang(child: Child, how: str, mark: Path) -> None:
@@ -46,6 +46,29 @@ def test_a_tool_in_flight_holds_nothing(how: str, event: str, tmp_path: Path) ->
         else:
             child.process.send_signal(signal.SIGTERM)
         assert child.exits() == 0
+    # A call that can be cancelled is, and gets the time to clean up after itself.
+    assert (tmp_path / "hangs.cleaned").exists() == (how == "await")
+
+
+def test_a_client_that_no_longer_reads_ends_the_process() -> None:
+    reader, writer = os.pipe()
+    with Child(stdout=writer) as child:
+        os.close(writer)
+        child.request("initialize", INITIALIZE)
+        assert os.read(reader, 1) == b"{"
+        os.close(reader)
+        child.request("ping")
+        assert child.exits() == 0
+
+
+def test_signals_that_mean_nothing_here_do_not_end_the_process() -> None:
+    code = "import signal; signal.signal(signal.SIGUSR1, lambda *_: None)\n" + TOY_SERVER
+    with Child(code) as child:
+        child.handshake()
+        child.process.send_signal(signal.SIGUSR1)
+        assert child.ask("tools/call", {"name": "noise", "arguments": {}})["result"]
+        child.process.send_signal(signal.SIGUSR1)
+        assert child.ask("tools/call", {"name": "noise", "arguments": {}})["result"]
 
 
 def test_the_end_of_the_parent_ends_the_process() -> None:

@@ -53,6 +53,12 @@ def test_a_request_without_envelope_or_handshake_is_refused_not_hung() -> None:
         assert "result" in child.ask("tools/list", modern=True)
 
 
+def test_an_initialize_that_carries_the_stateless_envelope_is_still_a_handshake() -> None:
+    with Child() as child:
+        assert child.ask("initialize", INITIALIZE, modern=True)["result"]["protocolVersion"] == HANDSHAKE
+        assert names(child.ask("tools/list"))
+
+
 def test_an_unknown_version_is_refused_with_those_that_are_served() -> None:
     with Child() as child:
         meta = {"io.modelcontextprotocol/protocolVersion": "2031-01-01"}

@@ -1,0 +1,67 @@
+"""Run all benchmarks, or those that are named, and record what they found.
+
+`python -m benchmarks [NAME…]`. Each module with `run() -> dict[str, Any]` is a benchmark; its result goes to
+`benchmarks/results/<name>.json` with the machine and the versions it was measured on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PACKAGES = ("mcp", "pydantic", "anyio", "torch", "transformers", "trl", "peft", "datasets")
+
+
+def main(arguments: list[str]) -> int:
+    """Run them; 0 unless one missed its goal."""
+    names = arguments or sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    missed = False
+    for name in names:
+        module = import_module(f"benchmarks.{name}")
+        if not hasattr(module, "run"):
+            continue
+        measured: dict[str, Any] = module.run()
+        record = {"name": name, "measured": datetime.now(UTC).date().isoformat(), **machine(), "result": measured}
+        results = HERE / "results"
+        results.mkdir(exist_ok=True)
+        (results / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        print(f"\n{name}")
+        for key, value in measured.items():
+            print(f"  {key:<40} {value}")
+        missed = missed or measured.get("goal_met") is False
+    return 1 if missed else 0
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
+        "versions": versions,
+    }
+
+
+def processor() -> str:
+    """The processor's name as the kernel tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

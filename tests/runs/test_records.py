@@ -1,0 +1,101 @@
+"""Files that survive a crash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model_trainer.executors import host
+from model_trainer.executors.errors import StateError, all_codes
+from model_trainer.executors.paths import Home
+from model_trainer.executors.states import read_state
+from model_trainer.trainer import records
+from model_trainer.trainer.records import Cursor
+
+
+def test_a_record_is_replaced_whole_and_never_holds_nan(workspace: Path):
+    path = workspace / "record.json"
+    records.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        records.write_json(path, {"a": float("nan")})
+    assert records.read_json(path) == {"a": 1}
+    assert [entry.name for entry in workspace.iterdir()] == ["record.json"]
+
+
+def test_a_writer_closes_the_torn_line_of_a_killed_one(tmp_path: Path):
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a": 2, "b')
+    records.append_line(path, {"a": 3})
+    rows, cursor = records.read_lines(path)
+    assert rows == [{"a": 1}, {"a": 3}]
+    assert cursor.offset == path.stat().st_size
+
+
+def test_a_cursor_survives_its_text_form():
+    cursor = Cursor(inode=123456789, offset=42)
+    assert Cursor.decode(cursor.encode()) == cursor
+
+
+def test_a_lock_is_seen_without_being_taken_and_let_go_by_a_killed_holder(tmp_path: Path):
+    lock = tmp_path / "run.lock"
+    assert not records.is_locked(lock)
+    code = (
+        "import os,sys,time\n"
+        "from model_trainer.trainer import records\n"
+        "fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+        "assert records.try_lock(fd); print('held', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert all(records.is_locked(lock) for _ in range(100))
+        descriptor = os.open(lock, os.O_RDWR)
+        assert not records.try_lock(descriptor)
+        holder.kill()
+        holder.wait()
+        assert not records.is_locked(lock)
+        assert records.try_lock(descriptor)
+        os.close(descriptor)
+
+
+def test_a_process_is_known_by_more_than_its_pid():
+    me = host.current()
+    assert host.is_alive(me)
+    assert not host.is_alive(host.ProcessIdentity(pid=me.pid, start_ticks=me.start_ticks - 1, boot=me.boot))
+    assert not host.is_alive(host.ProcessIdentity(pid=me.pid, start_ticks=me.start_ticks, boot="another boot"))
+
+
+def test_a_zombie_is_dead():
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert host.identify(child.pid) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_state_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    os.chown(foreign, 12345, 12345)
+    monkeypatch.setenv("MODEL_TRAINER_STATE", str(foreign))
+    with pytest.raises(StateError) as caught:
+        Home.open()
+    assert caught.value.code == "foreign_state"
+    assert "MODEL_TRAINER_STATE" in caught.value.next_step
+
+
+def test_every_code_of_the_error_tree_stands_in_its_drawing():
+    drawing = sys.modules["model_trainer.executors.errors"].__doc__ or ""
+    assert {code for code in all_codes() if code not in drawing} == set()
+
+
+def test_a_run_folder_of_a_former_version_still_reads():
+    old = Path(__file__).parent / "old_runs"
+    home = Home(root=old, runs=old)
+    run = home.run("20261123-041502-sft-k3f9x")
+    assert read_state(run).status == "succeeded"
+    rows, _ = records.read_lines(run.latest_attempt().metrics)
+    assert rows[0]["step"] == 0

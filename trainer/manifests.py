@@ -1,0 +1,127 @@
+"""Which checkpoints can be trusted: a manifest of sizes and hashes beside each, and the name of the last good one.
+
+transformers writes straight into `checkpoint-<step>`, without staging or check; a kill in a save leaves a folder that
+looks newest and is broken, and a missing optimizer file resumes silently from a fresh optimizer. So a checkpoint counts
+only with a manifest that matches, and the manifest is written last. Standard library only: the server verifies too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import records
+
+MANIFEST = "manifest.json"
+LAST_GOOD = "last-good"
+
+#: Without these a resume would silently restart the optimizer or the schedule.
+NEEDED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What looking at a checkpoint found."""
+
+    folder: Path
+    step: int
+    problems: tuple[str, ...]
+
+    @property
+    def is_good(self) -> bool:
+        return not self.problems
+
+
+def step_of(folder: Path) -> int:
+    """The step in a checkpoint folder's name; -1 if it is none."""
+    name, _, step = folder.name.partition("-")
+    return int(step) if name == "checkpoint" and step.isdigit() else -1
+
+
+def folders(checkpoints: Path) -> list[Path]:
+    """The checkpoint folders of a run, the newest first."""
+    try:
+        found = [entry for entry in checkpoints.iterdir() if step_of(entry) >= 0 and entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    return sorted(found, key=step_of, reverse=True)
+
+
+def write(folder: Path, *, finite: bool) -> None:
+    """Describe a complete checkpoint: every file made durable, sized and hashed; the manifest last."""
+    files: dict[str, dict[str, Any]] = {}
+    for path in sorted(_files(folder)):
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": digest}
+    records.sync_folder(folder)
+    records.write_json(folder / MANIFEST, {"step": step_of(folder), "finite": finite, "files": files})
+
+
+def mark_good(folder: Path) -> None:
+    """Name `folder` as the last good checkpoint of its run."""
+    records.write_json(folder.parent / LAST_GOOD, {"checkpoint": folder.name, "step": step_of(folder)})
+
+
+def verify(folder: Path) -> Verdict:
+    """Compare a checkpoint with its manifest, byte for byte."""
+    return Verdict(folder, step_of(folder), tuple(_problems(folder)))
+
+
+def last_good(checkpoints: Path) -> tuple[Verdict | None, list[Verdict]]:
+    """The newest checkpoint that verifies, and the newer ones that don't, each with why."""
+    bad: list[Verdict] = []
+    for folder in folders(checkpoints):
+        verdict = verify(folder)
+        if verdict.is_good:
+            return verdict, bad
+        bad.append(verdict)
+    return None, bad
+
+
+def _problems(folder: Path) -> Iterator[str]:
+    try:
+        manifest = records.read_json(folder / MANIFEST)
+    except ValueError:
+        manifest = None
+    if manifest is None:
+        yield "no readable manifest: the save was not completed"
+        return
+    if manifest.get("step") != step_of(folder):
+        yield f"the manifest is of step {manifest.get('step')}"
+    if not manifest.get("finite"):
+        yield "the weights hold NaN or infinity"
+    files: dict[str, dict[str, Any]] = manifest.get("files", {})
+    for name in NEEDED:
+        if name not in files:
+            yield f"{name} is missing"
+    for name, expected in files.items():
+        path = folder / name
+        try:
+            with open(path, "rb") as file:
+                if os.fstat(file.fileno()).st_size != expected["size"]:
+                    yield f"{name} has another size"
+                elif hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                    yield f"{name} has other bytes"
+        except FileNotFoundError:
+            yield f"{name} is gone"
+    state = _state(folder)
+    if state is not None and state.get("global_step") != step_of(folder):
+        yield f"its state is of step {state.get('global_step')}"
+
+
+def _state(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
