@@ -6,7 +6,7 @@ UV := .make/uv/bin/uv
 RUN := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test lint check bench clean format
+.PHONY: help demo test lint check bench clean format locks
 help:
 	@echo "make demo   set up, then plan and train a tiny model through the real server (no GPU, no token)"
 	@echo "make test   set up, then the whole test suite"
@@ -38,6 +38,10 @@ lint: .make/ready
 	PYTHONPATH=.links .venv/bin/lint-imports
 
 check: lint test
+
+# What `model-trainer setup` installs: uv.lock without the server's own packages. A test compares it with uv.lock.
+locks: $(UV)
+	$(UV) export --frozen --extra train --no-dev --no-emit-project --format requirements-txt --no-header --no-annotate --prune mcp --prune ruamel-yaml --prune nvidia-ml-py --prune platformdirs --output-file services/locks/default.txt --quiet
 
 format: .make/ready
 	.venv/bin/ruff format .

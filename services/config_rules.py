@@ -120,9 +120,7 @@ def _precision(check: _Check) -> None:
         name = "fp16" if "fp16" in check.training else "bf16"
         check.refuse_training(name, f"fp16 and bf16 exclude each other, and model.dtype is {dtype}", False)
     if gpus == 0 and fp16 is True:
-        if "fp16" in check.training:
-            check.refuse_training("fp16", "half precision needs a GPU, and resources.gpus is 0", False)
-        check.refuse(("model", "dtype"), "float16 needs a GPU, and resources.gpus is 0", "float32")
+        check.warn("model.dtype" if dtype == "float16" else "training.fp16", "on the CPU bfloat16 or float32 is faster")
     if gpus > 0 and fp16 is True and dtype == "float16" and check.config.peft is None:
         message = "weights in float16 can't be trained with fp16 scaling; write float32 (with fp16) or bfloat16"
         check.refuse(("model", "dtype"), message, "bfloat16")

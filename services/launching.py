@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio.to_thread
 from pydantic import Field
 
-from ..executors.errors import ConfigError, RunError
+from ..executors.errors import RunError
 from ..executors.paths import RunPaths
-from ..trainer import records
-from ..trainer.contract import METHODS, available_methods
 from . import configs, runs
 from .app import App
+from .config_schema import Config
 from .environments import find_environment
 from .result import Result
 
@@ -22,10 +21,12 @@ class LaunchResult(Result):
     folder: Annotated[str, Field(description="The run's folder")]
     config_digest: str
     already_running: Annotated[bool, Field(description="This key had started the run before; nothing was started now")]
+    warnings: list[str] = []
 
     def body(self) -> str:
         verb = "was started before with this key" if self.already_running else "started"
-        return f"Run {self.run_id} {verb}. Config {self.config_digest}, folder {self.folder}"
+        lines = [f"Run {self.run_id} {verb}. Config {self.config_digest}, folder {self.folder}"]
+        return "\n".join(lines + [f"Warning: {warning}" for warning in self.warnings])
 
 
 async def launch(app: App, config: str, *, again: bool, key: str | None) -> LaunchResult:
@@ -33,19 +34,13 @@ async def launch(app: App, config: str, *, again: bool, key: str | None) -> Laun
 
     Raises:
         ConfigError: the config isn't one that can be trained.
+        DataError, ModelError: it points at something that isn't there.
         EnvironmentFault: there is no complete training environment.
         RunError: the same config runs or has just run (`duplicate_run`), the key was used for another config
             (`key_conflict`), or the supervisor didn't come up (`launch_failed`).
     """
     path = app.resolve(config)
     loaded = await anyio.to_thread.run_sync(configs.load_config, path)
-    method = METHODS[loaded.config.method]
-    if method.module is None:
-        raise ConfigError(
-            "method_unavailable",
-            f"{method.name} ({method.title}) is not in this version; it trains {', '.join(available_methods())}.",
-            next_step=f"Change `method` in {path} with write_config, then launch_run again.",
-        )
     if key is not None and (former := runs.find_by_key(app, key, "train")) is not None:
         return _same_key(former, loaded.digest, key)
     if not again and (same := runs.find_same_config(app, loaded.digest)) is not None:
@@ -54,42 +49,63 @@ async def launch(app: App, config: str, *, again: bool, key: str | None) -> Laun
             f"Run {same.id} has the same config ({loaded.digest}) and is live or began less than 10 minutes ago.",
             next_step=f"get_run(run_id={same.id!r}) shows it; launch_run(config={config!r}, again=true) trains again.",
         )
-    environment = await anyio.to_thread.run_sync(find_environment, app, loaded.config.environment)
-    await configs.check_keys(app, loaded.config)
-    resolved = configs.resolve_config(loaded.config, path.parent)
-    run = await runs.start(
+    unchecked = await configs.check_keys(app, loaded.config, loaded.document)
+    resolved = await anyio.to_thread.run_sync(configs.resolve_config, loaded.config, path.parent)
+    run = await start_training(app, resolved, digest=loaded.digest, key=key, request={"config": str(path)})
+    return launched(run, loaded.digest, warnings=[*loaded.warnings, *unchecked])
+
+
+async def start_training(
+    app: App,
+    config: Config,
+    *,
+    digest: str,
+    request: dict[str, Any],
+    key: str | None = None,
+    parent: str | None = None,
+) -> RunPaths:
+    """Start the training run of a resolved config.
+
+    Raises:
+        EnvironmentFault: there is no complete training environment.
+        RunError: the supervisor didn't come up.
+    """
+    environment = await anyio.to_thread.run_sync(find_environment, app, config.environment)
+    return await runs.start(
         app,
         runs.Launch(
             kind="train",
             python=environment.python,
-            label=loaded.config.method,
-            request={"config": str(path), "model": resolved.model.name, "method": loaded.config.method},
-            config_text=configs.dump_config(resolved),
-            config_digest=loaded.digest,
+            label=config.method,
+            request={**request, "model": config.model.name, "method": config.method},
+            config_text=configs.dump_config(config),
+            config_digest=digest,
             key=key,
-            max_hours=resolved.resources.max_hours,
+            parent=parent,
+            max_hours=config.resources.max_hours,
             versions=environment.versions,
         ),
     )
-    return _launched(run, loaded.digest, already=False)
+
+
+def launched(run: RunPaths, digest: str, *, already: bool = False, warnings: list[str] | None = None) -> LaunchResult:
+    """The answer about a run that was just started."""
+    return LaunchResult(
+        run_id=run.id,
+        folder=str(run.root),
+        config_digest=digest,
+        already_running=already,
+        warnings=warnings or [],
+        next_step=f"get_run(run_id={run.id!r}, wait_seconds=45) waits; tail_metrics(run_id={run.id!r}) has the curve.",
+    )
 
 
 def _same_key(former: RunPaths, digest: str, key: str) -> LaunchResult:
-    record = records.read_json(former.run_json) or {}
+    record = runs.asked(former)
     if record.get("config_digest") != digest:
         raise RunError(
             "key_conflict",
             f"The key {key!r} belongs to run {former.id}, which has another config ({record.get('config_digest')}).",
             next_step=f"Use another key, or look at that run with get_run(run_id={former.id!r}).",
         )
-    return _launched(former, digest, already=True)
-
-
-def _launched(run: RunPaths, digest: str, *, already: bool) -> LaunchResult:
-    return LaunchResult(
-        run_id=run.id,
-        folder=str(run.root),
-        config_digest=digest,
-        already_running=already,
-        next_step=f"get_run(run_id={run.id!r}, wait_seconds=45) waits; tail_metrics(run_id={run.id!r}) has the curve.",
-    )
+    return launched(former, digest, already=True)

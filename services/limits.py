@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 #: cgroup v1 says "no limit" by the largest page-aligned number; anything near it is none.
 _UNLIMITED = 2**62
 
@@ -70,6 +68,8 @@ class ControlGroups:
 
 def look_at_memory(groups: ControlGroups | None = None) -> Memory:
     """The machine's memory, or the tightest control group's where that is less."""
+    import psutil  # here: it costs 10 ms of every start of the server, and few calls need it
+
     machine = psutil.virtual_memory()
     total, available = int(machine.total), int(machine.available)
     for limit in (groups or ControlGroups()).memory():

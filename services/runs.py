@@ -47,6 +47,8 @@ class Launch:
     config_digest: str | None = None
     key: str | None = None
     """Idempotency key: the same key again is the same run."""
+    parent: str | None = None
+    """The run that this one resumes."""
     max_hours: float | None = None
     versions: dict[str, str] | None = None
 
@@ -69,7 +71,7 @@ async def start(app: App, launch: Launch) -> RunPaths:
         "config_digest": launch.config_digest,
         "key": launch.key,
         "max_hours": launch.max_hours,
-        "parent": None,
+        "parent": launch.parent,
         "versions": launch.versions or {},
     }
     environment = child_environment(app)

@@ -127,9 +127,10 @@ def is_complete(folder: Path, lock: Lock) -> bool:
     if not (folder / "complete.json").is_file():
         return False
     try:
-        return not [name for name in _wanted(lock) if name not in describe(folder / "bin" / "python", "setup").versions]
+        there = describe(folder / "bin" / "python", "setup").versions
     except EnvironmentFault:
         return False
+    return all(name in there for name in _wanted(lock))
 
 
 def _wanted(lock: Lock) -> list[str]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from ..executors.errors import EnvironmentFault
 from ..executors.paths import Home
@@ -71,10 +75,14 @@ def run_uv(uv: Path, held: int, *arguments: str, watch: tuple[Path, Tell] | None
     """
     dropped = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "UV_PROJECT_ENVIRONMENT")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
-    process = subprocess.Popen(
-        [str(uv), *arguments], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), env=environment, pass_fds=(held,)
-    )
+    command = [str(uv), *arguments]
+    with _interruptions_held_back() as interrupted:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), env=environment, pass_fds=(held,)
+        )
     try:
+        if interrupted:
+            raise KeyboardInterrupt
         while True:
             try:
                 code = process.wait(timeout=_HEARTBEAT_SECONDS)
@@ -98,6 +106,25 @@ def run_uv(uv: Path, held: int, *arguments: str, watch: tuple[Path, Tell] | None
             f"`uv {arguments[0]}` failed (exit {code}); its own words stand above.",
             next_step="Mend that (network, proxy, disk), run `model-trainer setup` again; nothing half-made is left.",
         )
+
+
+@contextmanager
+def _interruptions_held_back() -> Generator[list[int]]:
+    """Collects SIGINT and SIGTERM meanwhile: raised inside Popen they would leave a child that nobody knows."""
+    held: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield held
+        return
+
+    def hold(number: int, _frame: FrameType | None) -> None:
+        held.append(number)
+
+    former = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield held
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def check_imports(python: Path, packages: list[str]) -> None:

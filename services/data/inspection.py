@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from ...executors import states
+from ...executors import host, states
 from ...executors.errors import (
     ConfigError,
     DataError,
@@ -31,9 +31,11 @@ from ..untrusted import clean
 from .report import report
 from .results import Example, InspectResult, Problem, TokenLengths
 
-#: How long a call waits for the scan, and then for the rendering.
+#: How long a call lasts in all, and how long of that it waits for the scan.
+ANSWER_SECONDS = 44.0
 SCAN_SECONDS = 40.0
-PREVIEW_SECONDS = 40.0
+#: Rendering is not begun with less left: it would hardly end in time.
+PREVIEW_LEAST_SECONDS = 10.0
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 #: One more whenever the scan finds other things in the same data, so that old answers aren't given again.
@@ -73,6 +75,7 @@ async def inspect(app: App, request: InspectRequest, *, progress: Progress = no_
             f"There is no method {request.method!r}; methods are {', '.join(contract.METHODS)}.",
             next_step=f"inspect_dataset(path={request.path!r}) shows which of them the rows fit.",
         )
+    until = host.monotonic() + ANSWER_SECONDS
     environment, problem = await anyio.to_thread.run_sync(_environment, app)
     asked, size = await anyio.to_thread.run_sync(partial(_asked, app, request))
     python = environment.python if environment is not None else Path(sys.executable)
@@ -84,7 +87,7 @@ async def inspect(app: App, request: InspectRequest, *, progress: Progress = no_
     if found is None or found.get("outcome") != "succeeded":
         raise _failure(request, run, found)
     result = report(request.path, request.split, request.method, found)
-    return await _with_preview(app, request, result, found, environment, problem)
+    return await _with_preview(app, request, result, found, environment, problem, until - host.monotonic())
 
 
 def _environment(app: App) -> tuple[TrainingEnvironment | None, str]:
@@ -187,6 +190,7 @@ async def _with_preview(
     found: dict[str, Any],
     environment: TrainingEnvironment | None,
     problem: str,
+    seconds: float,
 ) -> InspectResult:
     """The result with lengths and examples where they can be had, and else with a note why not."""
     if request.model is None:
@@ -196,12 +200,15 @@ async def _with_preview(
     if result.format not in contract.METHODS["sft"].formats:
         shown = "rows without a trainable format" if result.format is None else f"rows of format {result.format}"
         return _noted(result, f"no token lengths and examples: {shown} are not rendered in this version")
+    if seconds < PREVIEW_LEAST_SECONDS:
+        again = "ask again with the same arguments: the scan is done and answers at once"
+        return _noted(result, f"no token lengths and examples: the scan took the whole answer time; {again}")
     folder = Path(request.model).expanduser()
     local = folder if folder.is_absolute() else app.workspace / folder if app.workspace is not None else None
     name = str(local) if local is not None and local.is_dir() else request.model
     asked = {"model": {"name": name, "revision": None, "chat_template": None}, "sample": found["sample"]}
     try:
-        seen = await call_trainer(app, environment.python, ["preview"], asked, seconds=PREVIEW_SECONDS)
+        seen = await call_trainer(app, environment.python, ["preview"], asked, seconds=seconds)
     except (LimitError, EnvironmentFault) as error:
         return _noted(result, f"no token lengths and examples: {clean(error.message, 500)}")
     return _rendered(result, seen, request.model)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
-#: A Hub id: a name, or owner and name, of letters, digits, `.`, `_` and `-`.
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$", re.ASCII)
+#: A Hub id: owner and name, of letters, digits, `.`, `_` and `-`.
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}\Z", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -209,8 +209,6 @@ RULES: list[tuple[dict[str, object], str, str]] = [
     ({"training.save_steps": 1.5}, "training.save_steps", "whole"),
     ({"training.bf16": True, "training.fp16": True}, "training.fp16", "exclude"),
     ({"training.fp16": True}, "training.fp16", "exclude"),
-    ({"training.fp16": True, "training.bf16": False}, "training.fp16", "needs a GPU"),
-    ({"model.dtype": "float16"}, "model.dtype", "needs a GPU"),
     ({"model.dtype": "float16", "resources.gpus": 1, "peft": None}, "model.dtype", "fp16 scaling"),
     ({"training.tf32": True}, "training.tf32", "GPU"),
     ({"training.dataloader_prefetch_factor": 2}, "training.dataloader_prefetch_factor", "workers"),
@@ -248,6 +246,8 @@ def test_a_combination_that_cannot_train_is_refused(changes: dict[str, object], 
 
 
 WARNED: list[tuple[dict[str, object], str]] = [
+    ({"training.fp16": True, "training.bf16": False}, "on the CPU"),
+    ({"model.dtype": "float16"}, "on the CPU"),
     ({"training.save_only_model": True}, "optimizer and schedule anew"),
     ({"training.save_strategy": "no"}, "no checkpoint"),
     ({"training.max_steps": 10, "training.num_train_epochs": 2}, "max_steps"),
@@ -304,7 +304,7 @@ KEYS = (
 
 
 @given(st.lists(st.tuples(st.sampled_from(KEYS), NONSENSE | st.just(...)), min_size=1, max_size=4))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_config_edited_into_nonsense_is_refused_or_works(edits: list[tuple[str, object]]) -> None:
     data = copy.deepcopy(BASE)
     for path, value in edits:

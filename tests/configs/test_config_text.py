@@ -58,7 +58,7 @@ MAPPING = st.dictionaries(TEXT, VALUE, max_size=6)
 
 
 @given(MAPPING)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_is_written_reads_back_the_same_on_both_sides(data: dict[str, object]) -> None:
     text = config_emit.dump(data)
     expected = json.dumps(data)
@@ -154,7 +154,7 @@ def test_what_is_no_config_is_refused_with_its_line_on_both_sides(text: str, lin
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda data: data.decode("latin-1")))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
     try:
         ours = config_text.parse(text, "c").data

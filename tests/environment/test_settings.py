@@ -48,7 +48,7 @@ def test_a_home_folder_may_be_written_as_tilde(clean_machine: Path) -> None:
     ("text", "says"),
     [
         ('run_dir = "/tmp"', "did you mean 'runs_dir'"),
-        ("runs_dir = ", "line 1"),
+        ("python = \n", "line 1"),
         ('runs_dir = "runs"', "absolute path"),
         ("allow_user_code = 1", "allow_user_code"),
         ('allow_user_code = "yes"', "allow_user_code"),
