@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 #: Bytes of a JSON row per token of its text: about 4 characters per token, less for quotes, keys and foreign scripts.
 _BYTES_PER_TOKEN = 4.0
@@ -29,7 +30,7 @@ class Lengths:
         """The length that this share of rows doesn't exceed, linear between the known percentiles."""
         low = min(self.p50, max(1.0, self.p50 / 3))
         known = ((0.0, low), (0.5, self.p50), (0.95, self.p95), (0.99, self.p99), (1.0, self.max))
-        for (left, short), (right, long) in zip(known, known[1:], strict=False):
+        for (left, short), (right, long) in pairwise(known):
             if share <= right:
                 return short + (max(long, short) - short) * (share - left) / (right - left)
         return self.max
@@ -63,7 +64,7 @@ def guess_lengths(size_bytes: int, rows: int) -> Lengths:
 
 
 def choose_max_length(lengths: Lengths, positions: int | None) -> int:
-    """Where to cut rows: the 99th percentile (the longest row, if little longer), up to the next 64, within the model."""
+    """Where to cut rows: the 99th percentile (the longest row, if little longer), up to the next 64."""
     wanted = lengths.max if lengths.max <= 1.25 * lengths.p99 else lengths.p99
     rounded = max(64, -(-int(wanted + 0.999) // 64) * 64)
     return min(rounded, positions) if positions else rounded

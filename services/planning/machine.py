@@ -6,14 +6,14 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from ...executors.errors import PlanError
 from ..hardware import Gpu, Hardware
 
 #: What a GPU needs beyond the tensors: the CUDA context and libraries, and 11 % for variable lengths and the
-#: allocator's gaps (5–11 % in a simulation of the allocator on real length distributions).
+#: allocator's gaps (5 to 11 % in a simulation of the allocator on real length distributions).
 GPU_CONTEXT_GIB, GPU_MARGIN = 0.5, 1.11
 
 #: What a process on a CPU needs: Python with torch and TRL (0.85 GiB measured, and 0.3 once it trains), and 2.2 times
@@ -98,7 +98,8 @@ def _machine_of(gpu: Gpu, cores: int) -> Machine:
         bfloat16 = _capability(gpu) >= 8.0
     else:
         peak = float(row.get("bf16_tflops") or row["fp16_tflops"]) * 1e12
-        flops, bandwidth = (peak, peak), (float(row["bw"]) * 1e9,) * 2
+        speed = float(row["bw"]) * 1e9
+        flops, bandwidth = (peak, peak), (speed, speed)
         bfloat16 = bool(row.get("bf16", True))
     return Machine(
         kind="gpu",
@@ -133,5 +134,5 @@ def _capability(gpu: Gpu) -> float:
 
 @cache
 def _table() -> dict[str, dict[str, Any]]:
-    text = files(__package__).joinpath("gpus.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("gpus.json").read_text(encoding="utf-8")
     return {name: row for name, row in json.loads(text).items() if not name.startswith("_")}

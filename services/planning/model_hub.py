@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ...executors.errors import EnvironmentFault, ModelError
+from .model_cache import cache_folder
 
 #: Seconds for one answer of the Hub.
 _SECONDS = 8.0
@@ -60,7 +61,9 @@ def look_up(name: str, revision: str | None) -> HubModel:
     try:
         info = HfApi(endpoint=endpoint).model_info(name, revision=revision, timeout=_SECONDS)
         commit = info.sha or revision or "main"
-        path = hf_hub_download(name, "config.json", revision=commit, etag_timeout=_SECONDS, endpoint=endpoint)
+        path = hf_hub_download(
+            name, "config.json", revision=commit, etag_timeout=_SECONDS, endpoint=endpoint, cache_dir=cache_folder()
+        )
         with open(path, encoding="utf-8") as file:
             config: Any = json.load(file)
     except GatedRepoError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from .model_cache import find_snapshot
@@ -57,4 +57,4 @@ def _model(row: dict[str, Any]) -> OpenModel:
 
 @cache
 def _table() -> dict[str, Any]:
-    return json.loads(files(__package__).joinpath("open_models.json").read_text(encoding="utf-8"))
+    return json.loads(Path(__file__).with_name("open_models.json").read_text(encoding="utf-8"))

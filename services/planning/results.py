@@ -111,11 +111,11 @@ class TrainingPlan(Frozen):
 
 
 def hours_text(hours: Interval) -> str:
-    """`10–50 min`, `1.2–3.4 h` or `2–9 days`."""
+    """`10 to 50 min`, `1.2 to 3.4 h` or `2.0 to 9.0 days`."""
     for limit, unit, scale in ((1.0, "min", 60.0), (48.0, "h", 1.0)):
         if hours.high <= limit:
-            return f"{_short(hours.low * scale)}–{_short(hours.high * scale)} {unit}"
-    return f"{_short(hours.low / 24)}–{_short(hours.high / 24)} days"
+            return f"{_short(hours.low * scale)} to {_short(hours.high * scale)} {unit}"
+    return f"{_short(hours.low / 24)} to {_short(hours.high / 24)} days"
 
 
 def _short(value: float) -> str:
@@ -123,10 +123,10 @@ def _short(value: float) -> str:
 
 
 def _table(options: list[PlanOption]) -> list[str]:
-    lines = ["option | batch×accumulation | length | memory needed of free | time | steps"]
+    lines = ["option | batch x accumulation | length | memory needed of free | time | steps"]
     for number, option in enumerate(options):
         training, memory = option.config.training, option.memory
-        batch = f"{training['per_device_train_batch_size']}×{training['gradient_accumulation_steps']}"
+        batch = f"{training['per_device_train_batch_size']} x {training['gradient_accumulation_steps']}"
         packed = " packed" if training.get("packing") else ""
         mark = " (recommended)" if number == 0 else ""
         lines.append(

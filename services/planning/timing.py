@@ -1,7 +1,7 @@
 """How long a run takes, as an interval: a roofline of arithmetic, memory traffic and kernel launches.
 
-Never fitted to the runs it was compared with: −11 to +9 % against current LoRA and full fine-tunings on L40S and A100,
-−28 to +32 % on older quantized ones. On a CPU it is a range of what cores were seen to do.
+Never fitted to the runs it was compared with: -11 to +9 % against current LoRA and full fine-tunings on L40S and A100,
+-28 to +32 % on older quantized ones. On a CPU it is a range of what cores were seen to do.
 """
 
 from __future__ import annotations
@@ -61,11 +61,6 @@ def estimate_hours(
             work *= _GPU_SPREAD[end]
         ends.append((work + _START_SECONDS[end] + load * (0.3, 3.0)[end]) / 3600)
     return Hours(low=ends[0], high=ends[1])
-
-
-def seconds_per_token(step: Step, machine: Machine) -> float:
-    """The middle of the roofline: for comparing options on one machine."""
-    return sum(_seconds_per_token(step, machine, machine.flops[end], machine.bandwidth[end], end) for end in (0, 1)) / 2
 
 
 def _seconds_per_token(step: Step, machine: Machine, flops: float, bandwidth: float, end: int) -> float:

@@ -238,5 +238,5 @@ def test_the_lock_that_ships_is_what_uv_lock_says() -> None:
 def test_the_lock_has_what_training_needs_and_none_of_the_server() -> None:
     packages = find_lock("default").packages
     assert {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "pyyaml"} <= set(packages)
-    assert not {"mcp", "model-trainer", "ruamel-yaml"} & set(packages)
+    assert not {"mcp", "model-trainer", "ruamel-yaml", "matplotlib"} & set(packages)
     assert json.dumps(packages).count("torch") == 1

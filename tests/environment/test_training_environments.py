@@ -15,7 +15,7 @@ from model_trainer.services.app import App
 from model_trainer.services.environments import REQUIRED, find_environment, look_for_environment
 from model_trainer.services.settings import Settings
 
-COMPLETE = dict.fromkeys(REQUIRED, "1.0")
+COMPLETE = dict.fromkeys(map(str, REQUIRED), "1.0")
 
 
 def test_an_environment_without_trl_is_incomplete_and_the_package_is_named(
