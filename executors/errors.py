@@ -10,7 +10,8 @@
     │                     unknown_method, method_unavailable
     ├── PlanError         plan_not_found, nothing_fits
     ├── EnvironmentFault  environment_missing, environment_incomplete, package_missing, unreachable
-    ├── RunError          run_not_found, duplicate_run, key_conflict, launch_failed, too_small
+    ├── RunError          run_not_found, duplicate_run, key_conflict, launch_failed, not_enough,
+    │                     run_live, nothing_left, no_checkpoint, no_metrics, no_output
     ├── StateError        foreign_state, state_unwritable, invalid_settings, newer_schema
     ├── LimitError        timed_out, too_large
     └── InternalError     internal
@@ -113,7 +114,20 @@ class EnvironmentFault(ModelTrainerError):
 class RunError(ModelTrainerError):
     """A run cannot be found or started."""
 
-    CODES = frozenset({"run_not_found", "duplicate_run", "key_conflict", "launch_failed", "too_small"})
+    CODES = frozenset(
+        {
+            "run_not_found",
+            "duplicate_run",
+            "key_conflict",
+            "launch_failed",
+            "not_enough",
+            "run_live",
+            "nothing_left",
+            "no_checkpoint",
+            "no_metrics",
+            "no_output",
+        }
+    )
 
 
 class StateError(ModelTrainerError):

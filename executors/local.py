@@ -14,6 +14,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,14 @@ from .snapshot import snapshot
 
 #: Seconds until a supervisor that says nothing counts as failed; it needs 0.1 on an idle machine.
 READY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Created:
+    """A run whose folder stands and whose supervisor is yet to be started by who holds `lock`."""
+
+    run: RunPaths
+    lock: int
 
 
 def launch(
@@ -44,23 +54,46 @@ def launch(
     Raises:
         RunError: the supervisor didn't come up (`launch_failed`); the run's record says so too.
     """
+    return start_supervisor(create(home, run_id, asked=asked, config=config), environment)
+
+
+def create(home: Home, run_id: str, *, asked: Mapping[str, Any], config: str | None) -> Created:
+    """Build the run's folder and make it visible; `start_supervisor` must follow at once.
+
+    Dying in between leaves a run that reads as lost.
+    """
     run = home.new_run(run_id)
-    hidden = home.runs / f".{run_id}"
-    shutil.copytree(snapshot(home), hidden / "code")
-    (hidden / "attempts").mkdir(mode=0o700)
-    if config is not None:
-        (hidden / "config.yaml").write_text(config, encoding="utf-8")
-    records.write_json(hidden / "run.json", dict(asked))
-    hidden.chmod(0o700)
-    # Made before the folder is visible: a run without a held lock and without a record reads as lost.
+    # Held before there is a folder: a run without a held lock and without a record reads as lost, and a hidden folder
+    # without one is a dead launcher's, which the janitor may remove.
     lock = _hold(run.lock)
+    hidden = home.runs / f".{run_id}"
     try:
+        shutil.copytree(snapshot(home), hidden / "code")
+        (hidden / "attempts").mkdir(mode=0o700)
+        if config is not None:
+            (hidden / "config.yaml").write_text(config, encoding="utf-8")
+        records.write_json(hidden / "run.json", dict(asked))
+        hidden.chmod(0o700)
         hidden.rename(run.root)
         records.sync_folder(home.runs)
-        _start_supervisor(run, dict(environment), lock)
-    finally:
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
         os.close(lock)
-    return run
+        raise
+    return Created(run, lock)
+
+
+def start_supervisor(created: Created, environment: Mapping[str, str]) -> RunPaths:
+    """Start the supervisor of a run that `create` made; returns once it holds the run.
+
+    Raises:
+        RunError: it didn't come up (`launch_failed`); the run's record says so too.
+    """
+    try:
+        _start_supervisor(created.run, dict(environment), created.lock)
+    finally:
+        os.close(created.lock)
+    return created.run
 
 
 def request_stop(run: RunPaths) -> bool:
@@ -100,7 +133,10 @@ def _hold(path: Path) -> int:
 def _start_supervisor(run: RunPaths, environment: dict[str, str], lock: int) -> None:
     ready, answer = os.pipe()
     environment["PYTHONPATH"] = str(run.code)
-    command = [sys.executable, "-m", f"{SNAPSHOT_PACKAGE}.executors.supervisor", str(run.root), str(lock), str(answer)]
+    # -S: the supervisor is standard library only, and must not depend on what else is installed, or vanishes.
+    module = f"{SNAPSHOT_PACKAGE}.executors.supervisor"
+    command = [sys.executable, "-S", "-P", "-m", module, str(run.root), str(run.lock.parent), str(lock), str(answer)]
+    starter: subprocess.Popen[bytes] | None = None
     try:
         try:
             with open(run.root / "supervisor.log", "ab") as log:
@@ -123,6 +159,11 @@ def _start_supervisor(run: RunPaths, environment: dict[str, str], lock: int) -> 
     finally:
         os.close(ready)
     if "pid" not in said:
+        if starter is not None:
+            # One that is only slow must not begin a run that we are about to call failed.
+            with suppress(ProcessLookupError):
+                os.killpg(starter.pid, signal.SIGKILL)
+            starter.wait()
         detail = f"the supervisor did not start: {said.get('error', 'no answer')}"
         outcome = {"failed": "launch_failed", "detail": detail}
         records.write_json(

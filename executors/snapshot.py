@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +18,10 @@ from ..trainer import contract
 from .paths import Home
 
 #: What the supervisor needs of this layer; each is standard library only (an import contract checks it).
-_EXECUTOR_MODULES = ("__init__", "host", "supervisor")
+_EXECUTOR_MODULES = ("__init__", "host", "locking", "processes", "queueing", "supervisor", "sweeping")
+
+#: Making a copy takes milliseconds.
+_HALF_MADE_SECONDS = 3600.0
 
 
 def snapshot(home: Home) -> Path:
@@ -27,6 +32,7 @@ def snapshot(home: Home) -> Path:
     files = _source()
     folder = home.code / _digest()
     if not folder.is_dir():
+        _tidy(home.code)
         building = home.code / f".{folder.name}.{os.getpid()}"
         package = building / contract.SNAPSHOT_PACKAGE
         for name, text in files.items():
@@ -40,6 +46,14 @@ def snapshot(home: Home) -> Path:
             if not folder.is_dir():
                 raise
     return folder
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what makers that died left half-made, once it is certainly theirs no more."""
+    for half in folder.glob(".*"):
+        with suppress(OSError):
+            if time.time() - half.stat().st_mtime > _HALF_MADE_SECONDS:
+                shutil.rmtree(half, ignore_errors=True)
 
 
 @cache

@@ -1,17 +1,19 @@
 """How a run stands: a tagged union, each variant with only its valid fields, derived from the run's records.
 
 Nothing is guessed. `exit.json` is the terminal record and counts first; without it a held lock means alive, and a free
-lock means that the supervisor died without a word: `lost`.
+lock means that the supervisor died without a word: `lost`. No lock file at all means that the run belongs to another
+state folder or machine, which can't be seen from here: `unreachable`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..trainer import records
 from .paths import RunPaths
+from .sweeping import lost_reason
 
 EndedBy = Literal["planned_end", "early_stopping", "request", "guard", "deadline"]
 Reason = Literal[
@@ -48,7 +50,7 @@ class _State(BaseModel):
 
 class Queued(_State):
     status: Literal["queued"] = "queued"
-    position: int
+    position: Annotated[int, Field(description="1 is the next of its queue; 0 waits for another run first")]
     why: str
 
 
@@ -111,11 +113,15 @@ def read_state(run: RunPaths) -> RunState:
     record = records.read_json(run.exit_json)
     if record is not None:
         return _outcome(record["outcome"])
-    if not alive:
-        return Lost(reason="supervisor_killed")
     events, _ = records.read_lines(run.events)
+    if not alive:
+        if not run.lock.exists():
+            return Unreachable(since=str(events[-1]["at"]) if events else "unknown")
+        return Lost(reason=cast("Reason", lost_reason(events)))
     latest: dict[str, Any] = events[-1] if events else {"event": "starting"}
     match latest["event"]:
+        case "queued":
+            return Queued(position=latest["position"], why=latest["why"])
         case "stopping" | "killing":
             return Stopping(why=str(latest.get("why", "grace is over")))
         case "running" | "ended":

@@ -6,6 +6,7 @@ train something else than it asked for. What is wrong is said all at once, in on
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from difflib import get_close_matches
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
-from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, ContentBlock, ImageContent, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -63,8 +64,11 @@ class StrictMetadata(FuncMetadata):
         """Text that is complete by itself, and the structure; results are frozen models, valid since they were made."""
         if not isinstance(result, Result):
             return super().convert_result(result)
+        content: list[ContentBlock] = [TextContent(type="text", text=result.text())]
+        if (png := result.image()) is not None:
+            content.append(ImageContent(type="image", data=base64.b64encode(png).decode(), mime_type="image/png"))
         return CallToolResult(
-            content=[TextContent(type="text", text=result.text())],
+            content=content,
             structured_content=result.model_dump(mode="json", by_alias=True),
         )
 

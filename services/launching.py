@@ -13,6 +13,7 @@ from . import configs, runs
 from .app import App
 from .config_schema import Config
 from .environments import find_environment
+from .refusals import find_room
 from .result import Result
 
 
@@ -29,30 +30,41 @@ class LaunchResult(Result):
         return "\n".join(lines + [f"Warning: {warning}" for warning in self.warnings])
 
 
-async def launch(app: App, config: str, *, again: bool, key: str | None) -> LaunchResult:
-    """Check the config once more and start it.
+async def launch(app: App, config: str, *, again: bool, key: str | None, after: str | None = None) -> LaunchResult:
+    """Check the config once more and start it, or put it in the queue; after the success of run `after`, if given.
 
     Raises:
         ConfigError: the config isn't one that can be trained.
         DataError, ModelError: it points at something that isn't there.
         EnvironmentFault: there is no complete training environment.
         RunError: the same config runs or has just run (`duplicate_run`), the key was used for another config
-            (`key_conflict`), or the supervisor didn't come up (`launch_failed`).
+            (`key_conflict`), this machine can't hold it (`not_enough`), there is no run `after` (`run_not_found`),
+            or the supervisor didn't come up (`launch_failed`).
     """
     path = app.resolve(config)
     loaded = await anyio.to_thread.run_sync(configs.load_config, path)
-    if key is not None and (former := runs.find_by_key(app, key, "train")) is not None:
-        return _same_key(former, loaded.digest, key)
-    if not again and (same := runs.find_same_config(app, loaded.digest)) is not None:
-        raise RunError(
-            "duplicate_run",
-            f"Run {same.id} has the same config ({loaded.digest}) and is live or began less than 10 minutes ago.",
-            next_step=f"get_run(run_id={same.id!r}) shows it; launch_run(config={config!r}, again=true) trains again.",
-        )
+
+    def former() -> RunPaths | None:
+        if key is not None and (found := runs.find_by_key(app, key, "train")) is not None:
+            return _same_key(found, loaded.digest, key)
+        if not again and (same := runs.find_same_config(app, loaded.digest)) is not None:
+            raise _duplicate(same, loaded.digest, config)
+        return None
+
+    # Looked at before the checks, for a quick answer, and again when nobody else can start one in between.
+    found = await anyio.to_thread.run_sync(former)
+    if found is not None:
+        return launched(found, loaded.digest, already=True)
+    if after is not None:
+        app.home.run(after)
     unchecked = await configs.check_keys(app, loaded.config, loaded.document)
     resolved = await anyio.to_thread.run_sync(configs.resolve_config, loaded.config, path.parent)
-    run = await start_training(app, resolved, digest=loaded.digest, key=key, request={"config": str(path)})
-    return launched(run, loaded.digest, warnings=[*loaded.warnings, *unchecked])
+    launch = await training_launch(
+        app, resolved, digest=loaded.digest, key=key, request={"config": str(path)}, after=after
+    )
+    started = await runs.start_once(app, launch, former)
+    warnings = [] if started.already else [*loaded.warnings, *unchecked]
+    return launched(started.run, loaded.digest, already=started.already, warnings=warnings)
 
 
 async def start_training(
@@ -68,23 +80,43 @@ async def start_training(
 
     Raises:
         EnvironmentFault: there is no complete training environment.
-        RunError: the supervisor didn't come up.
+        RunError: this machine can't hold it (`not_enough`), or the supervisor didn't come up.
+    """
+    launch = await training_launch(app, config, digest=digest, request=request, key=key, parent=parent)
+    return await runs.start(app, launch)
+
+
+async def training_launch(
+    app: App,
+    config: Config,
+    *,
+    digest: str,
+    request: dict[str, Any],
+    key: str | None = None,
+    parent: str | None = None,
+    after: str | None = None,
+) -> runs.Launch:
+    """What a resolved config's training run is started from.
+
+    Raises:
+        EnvironmentFault: there is no complete training environment.
+        RunError: this machine can't hold it (`not_enough`).
     """
     environment = await anyio.to_thread.run_sync(find_environment, app, config.environment)
-    return await runs.start(
-        app,
-        runs.Launch(
-            kind="train",
-            python=environment.python,
-            label=config.method,
-            request={**request, "model": config.model.name, "method": config.method},
-            config_text=configs.dump_config(config),
-            config_digest=digest,
-            key=key,
-            parent=parent,
-            max_hours=config.resources.max_hours,
-            versions=environment.versions,
-        ),
+    pool = await anyio.to_thread.run_sync(find_room, app, config)
+    return runs.Launch(
+        kind="train",
+        python=environment.python,
+        label=config.method,
+        request={**request, "model": config.model.name, "method": config.method},
+        config_text=configs.dump_config(config),
+        config_digest=digest,
+        key=key,
+        parent=parent,
+        max_hours=config.resources.max_hours,
+        versions=environment.versions,
+        pool=pool,
+        after=after,
     )
 
 
@@ -100,7 +132,7 @@ def launched(run: RunPaths, digest: str, *, already: bool = False, warnings: lis
     )
 
 
-def _same_key(former: RunPaths, digest: str, key: str) -> LaunchResult:
+def _same_key(former: RunPaths, digest: str, key: str) -> RunPaths:
     record = runs.asked(former)
     if record.get("config_digest") != digest:
         raise RunError(
@@ -108,4 +140,12 @@ def _same_key(former: RunPaths, digest: str, key: str) -> LaunchResult:
             f"The key {key!r} belongs to run {former.id}, which has another config ({record.get('config_digest')}).",
             next_step=f"Use another key, or look at that run with get_run(run_id={former.id!r}).",
         )
-    return launched(former, digest, already=True)
+    return former
+
+
+def _duplicate(same: RunPaths, digest: str, config: str) -> RunError:
+    return RunError(
+        "duplicate_run",
+        f"Run {same.id} has the same config ({digest}) and is live or began less than 10 minutes ago.",
+        next_step=f"get_run(run_id={same.id!r}) shows it; launch_run(config={config!r}, again=true) trains again.",
+    )

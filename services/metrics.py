@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, pstdev
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
 
 import anyio.to_thread
 from pydantic import Field
@@ -14,8 +15,11 @@ from ..executors import states
 from ..executors.errors import ArgumentError
 from ..executors.paths import RunPaths
 from ..trainer import records
+from ..trainer.pyramid import Bucket, Stat
+from . import lineage, metric_rows, verdicts
 from .app import App
 from .result import Frozen, Result
+from .verdicts import Verdict
 
 #: Points of a curve, whatever the length of the run.
 _POINTS = 16
@@ -31,8 +35,6 @@ _SHOWN = (
     "entropy",
     "num_tokens",
 )
-
-Verdict = Literal["falling", "flat", "rising", "non_finite", "too_early"]
 
 
 class CurvePoint(Frozen):
@@ -64,11 +66,16 @@ class MetricsTail(Result):
     why: Annotated[str, Field(description="What the verdict rests on")]
     nonfinite_rows: int
     first_nonfinite_step: int | None
+    from_parent: Annotated[int, Field(description="Rows of the runs that this one resumed, up to where it went on")] = 0
     cursor: Annotated[str, Field(description="Pass it next time for what is new")]
 
     def body(self) -> str:
         lines = [f"Run {self.run_id} ({self.status}): {self.rows} rows, step {self.last_step}"]
-        if self.verdict:
+        if self.from_parent:
+            lines[0] += f" ({self.from_parent} rows are of the run it resumed)"
+        if self.verdict == "stalled":
+            lines.append(f"Stalled: {self.why}")
+        elif self.verdict:
             lines.append(f"Loss is {self.verdict.replace('_', '-')}: {self.why}")
         for name, curve in (("loss", self.loss_curve), ("eval_loss", self.eval_curve)):
             if curve:
@@ -99,99 +106,108 @@ async def tail(app: App, run_id: str, *, cursor: str | None) -> MetricsTail:
                 f"{cursor[:40]!r} is no cursor.",
                 next_step=f"tail_metrics(run_id={run_id!r}) without a cursor answers from the start and gives one.",
             )
-    return await anyio.to_thread.run_sync(_tail, run, after)
+    return await anyio.to_thread.run_sync(_tail, app, run, after)
 
 
-def _tail(run: RunPaths, after: records.Cursor | None) -> MetricsTail:
+def _tail(app: App, run: RunPaths, after: records.Cursor | None) -> MetricsTail:
     state = states.read_state(run)
-    rows, cursor = records.read_lines(run.latest_attempt().metrics, after)
-    names = sorted({name for row in rows for name, value in row.items() if _is_metric(name, value)})
-    shown = [name for name in _SHOWN if name in names]
-    bad = [row for row in rows if row.get("nonfinite")]
-    loss = _series(rows, "loss")
-    verdict, why = judge([value for _, value in loss])
-    if bad:
-        verdict, why = "non_finite", f"{', '.join(bad[0]['nonfinite'])} not finite from step {bad[0]['step']}"
+    live = not states.is_over(state)
+    latest = run.latest_attempt().metrics
+    if after is not None and after.inode == _inode(latest):
+        read = lineage.Curve(metric_rows.read(latest, live=live, after=after))
+    else:
+        read = lineage.read(app, run, live=live)
+    pieces, reading = read.pieces, read.own
+    series = {name: [piece.stats[name] for piece in pieces if name in piece.stats] for name in _names(pieces)}
+    shown = [name for name in _SHOWN if name in series]
+    loss = series.get("loss", [])
+    verdict, why = verdicts.judge(loss)
+    first_bad, bad_names = _first_bad(series)
+    if first_bad is not None:
+        verdict, why = "non_finite", f"{', '.join(bad_names)} not finite from step {first_bad}"
+    elif state.status == "running" and (quiet := verdicts.stalled(pieces, _moved(run), datetime.now(UTC))):
+        verdict, why = "stalled", quiet
+    rows = sum(piece.rows for piece in pieces)
     return MetricsTail(
         run_id=run.id,
         status=state.status,
-        rows=len(rows),
-        last_step=rows[-1]["step"] if rows else None,
-        metrics=[_summary(rows, name) for name in shown],
-        other_metrics=[name for name in names if name not in shown][:20],
+        rows=rows,
+        last_step=pieces[-1].steps[1] if pieces else None,
+        metrics=[_summary(name, series[name]) for name in shown],
+        other_metrics=[name for name in series if name not in shown][:20],
         loss_curve=thin(loss),
-        eval_curve=thin(_series(rows, "eval_loss")),
+        eval_curve=thin(series.get("eval_loss", [])),
         verdict=verdict if rows else None,
         why=why,
-        nonfinite_rows=len(bad),
-        first_nonfinite_step=bad[0]["step"] if bad else None,
-        cursor=cursor.encode(),
-        next_step=_next(run.id, cursor.encode(), over=states.is_over(state)),
+        nonfinite_rows=sum(piece.bad_rows for piece in pieces),
+        first_nonfinite_step=first_bad,
+        from_parent=read.from_parents,
+        cursor=reading.cursor.encode(),
+        next_step=_next(run.id, reading.cursor.encode(), over=not live),
     )
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _moved(run: RunPaths) -> datetime | None:
+    """When the trainer last told a step."""
+    try:
+        return datetime.fromtimestamp(run.latest_attempt().progress.stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
 
 
 def _next(run_id: str, cursor: str, *, over: bool) -> str:
     if over:
-        return f"get_run(run_id={run_id!r}) says how it ended."
+        return f"get_run(run_id={run_id!r}) says how it ended; plot_metrics(run_ids=[{run_id!r}]) draws the curves."
     new = f"tail_metrics(run_id={run_id!r}, cursor={cursor!r}) shows what is new"
     return f"get_run(run_id={run_id!r}, wait_seconds=45) waits; {new}."
 
 
-def _is_metric(name: str, value: object) -> bool:
-    return name not in ("step", "epoch", "at", "nonfinite") and (value is None or isinstance(value, (int, float)))
+def _names(pieces: Sequence[Bucket]) -> list[str]:
+    return sorted({name for piece in pieces for name in piece.stats})
 
 
-def _series(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float | None]]:
-    return [(row["step"], row[name]) for row in rows if name in row]
+def _first_bad(series: dict[str, list[Stat]]) -> tuple[int | None, list[str]]:
+    """The first step with a value that isn't finite, and the metrics that had it there."""
+    firsts = {
+        name: next((stat.first_bad for stat in stats if stat.first_bad is not None), None)
+        for name, stats in series.items()
+    }
+    step = min((first for first in firsts.values() if first is not None), default=None)
+    return step, [name for name, first in firsts.items() if first is not None and first == step]
 
 
-def _summary(rows: Sequence[dict[str, Any]], name: str) -> MetricSummary:
-    values = [row[name] for row in rows if name in row]
-    finite = [value for value in values if value is not None]
+def _summary(name: str, stats: Sequence[Stat]) -> MetricSummary:
+    whole = verdicts.merged(stats)
     return MetricSummary(
-        name=name,
-        last=values[-1] if values else None,
-        minimum=min(finite, default=None),
-        maximum=max(finite, default=None),
+        name=name, last=_finite(whole.last), minimum=_finite(whole.least), maximum=_finite(whole.greatest)
     )
 
 
-def thin(series: Sequence[tuple[int, float | None]], points: int = _POINTS) -> list[CurvePoint]:
-    """At most `points` points: means over equal stretches; a stretch with a non-finite value is null, never a mean."""
-    if len(series) <= points:
-        return [CurvePoint(step=step, value=_round(value)) for step, value in series]
+def thin(series: Sequence[Stat], points: int = _POINTS) -> list[CurvePoint]:
+    """At most `points` points: means over about equal stretches, each at its last step.
+
+    A stretch with a non-finite value is null, never a mean.
+    """
     curve: list[CurvePoint] = []
-    for index in range(points):
-        stretch = series[index * len(series) // points : (index + 1) * len(series) // points]
-        values = [value for _, value in stretch if value is not None]
-        whole = len(values) == len(stretch)
-        curve.append(CurvePoint(step=stretch[-1][0], value=_round(fmean(values)) if whole else None))
+    for stretch in verdicts.stretches(series, points) if len(series) > points else [[one] for one in series]:
+        whole = verdicts.merged(stretch)
+        curve.append(CurvePoint(step=whole.last_step, value=None if whole.bad else _round(whole.mean)))
     return curve
 
 
-def judge(losses: Sequence[float | None]) -> tuple[Verdict, str]:
-    """Where the loss goes, by the means of its first and last quarter.
-
-    A difference below twice its standard error (of independent rows) is flat; fewer than eight rows say nothing.
-    """
-    values = [value for value in losses if value is not None]
-    if len(values) < len(losses):
-        return "non_finite", "the loss has NaN or infinity"
-    if len(values) < 8:
-        return "too_early", f"{len(values)} loss rows; 8 are needed to say"
-    quarter = len(values) // 4
-    first, last = values[:quarter], values[-quarter:]
-    difference = fmean(last) - fmean(first)
-    spread = pstdev(values[quarter:]) if quarter < 2 else math.hypot(pstdev(first), pstdev(last))
-    noise = 2 * spread / math.sqrt(quarter)
-    words = f"mean of the first quarter {fmean(first):.4g}, of the last {fmean(last):.4g}"
-    if abs(difference) <= max(noise, 1e-4 * abs(fmean(first))):
-        return "flat", words
-    return ("falling" if difference < 0 else "rising"), words
+def _round(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
-def _round(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.5g}")
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _short(value: float | None) -> str:

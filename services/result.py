@@ -26,6 +26,10 @@ class Result(Frozen, ABC):
     def body(self) -> str:
         """The text form without the next step: short lines, no markup that needs rendering."""
 
+    def image(self) -> bytes | None:
+        """A PNG that goes with the text, for clients that show pictures."""
+        return None
+
     def text(self) -> str:
         """The text form, within `TEXT_LIMIT`."""
         tail = f"\nNext: {self.next_step}"

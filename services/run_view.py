@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -12,13 +11,16 @@ from pydantic import Field
 from ..executors import states
 from ..executors.paths import RunPaths
 from ..executors.states import RunState
-from . import runs
+from . import logs, runs
 from .app import App, Progress, no_progress
 from .result import Frozen, Result
-from .untrusted import clean
+from .untrusted import clean, quote
 
 #: What a failed run's log tail may take of an answer.
 _LOG_TAIL = 600
+
+#: Characters of a failure's detail.
+_DETAIL = 400
 
 
 class RunProgress(Frozen):
@@ -39,6 +41,7 @@ class RunView(Result):
     attempt: int
     method: str | None = None
     model: str | None = None
+    parent: Annotated[str | None, Field(description="The run that this one resumed")] = None
     progress: RunProgress | None = None
     metrics: Annotated[dict[str, float], Field(description="Measured by the trainer at the end")] = {}
     output: Annotated[str | None, Field(description="Absolute path of the model or adapter")] = None
@@ -48,6 +51,8 @@ class RunView(Result):
 
     def body(self) -> str:
         lines = [f"Run {self.run_id} ({self.method or self.kind}, attempt {self.attempt}): {_say(self.state)}"]
+        if self.parent:
+            lines.append(f"It goes on with {self.parent}")
         if self.progress is not None and not states.is_over(self.state):
             eta = self.progress.eta_seconds
             lines.append(self.progress.message + (f", about {eta:.0f} s left" if eta is not None else ""))
@@ -75,12 +80,13 @@ async def get(app: App, run_id: str, *, wait_seconds: float = 0, progress: Progr
     run = app.home.run(run_id)
     if wait_seconds > 0:
         await runs.wait(app, run, seconds=wait_seconds, progress=progress)
+    await anyio.to_thread.run_sync(runs.settled_state, app, run)
     return await anyio.to_thread.run_sync(_view, run)
 
 
 def _view(run: RunPaths) -> RunView:
     asked = runs.asked(run)
-    state = states.read_state(run)
+    state = _harmless(states.read_state(run))
     result = runs.read_result(run) or {}
     request: dict[str, Any] = asked.get("request", {})
     succeeded = state.status == "succeeded"
@@ -96,6 +102,7 @@ def _view(run: RunPaths) -> RunView:
         attempt=run.latest_attempt().number,
         method=request.get("method"),
         model=request.get("model"),
+        parent=asked.get("parent"),
         progress=_progress(run),
         metrics={name: value for name, value in measured.items() if value is not None},
         output=output["path"] if shows_output else None,
@@ -106,12 +113,17 @@ def _view(run: RunPaths) -> RunView:
     )
 
 
+def _harmless(state: RunState) -> RunState:
+    """The state with what an exception said made fit to quote: it may hold a token or a terminal code."""
+    return state.model_copy(update={"detail": quote(state.detail, _DETAIL)}) if state.status == "failed" else state
+
+
 def _say(state: RunState) -> str:
     match state:
         case states.Succeeded():
             return f"succeeded ({state.ended_by})"
         case states.Failed():
-            return f"failed: {state.reason}" + (f" — {clean(state.detail, 400)}" if state.detail else "")
+            return f"failed: {state.reason}" + (f" — {state.detail}" if state.detail else "")
         case states.Lost():
             return f"lost: {state.reason}"
         case states.Queued():
@@ -159,16 +171,8 @@ def _load_lines(output: dict[str, Any], model: str) -> list[str]:
 
 
 def _log_tail(run: RunPaths) -> str | None:
-    path: Path = run.latest_attempt().log
-    try:
-        with open(path, "rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - 4 * _LOG_TAIL))
-            text = file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return None
-    lines = [line for line in text.splitlines() if line.strip()]
-    return clean("\n".join(lines[-6:])[-_LOG_TAIL:], _LOG_TAIL) or None
+    lines = logs.read(run.latest_attempt().log, None, 6, None).lines
+    return "\n".join(lines)[-_LOG_TAIL:] or None
 
 
 def _next(run_id: str, kind: str, state: RunState) -> str:
@@ -182,7 +186,10 @@ def _next(run_id: str, kind: str, state: RunState) -> str:
         )
     match state:
         case states.Succeeded():
-            return f"tail_metrics(run_id={run_id!r}) shows how it learned; the lines under `load` load the output."
+            return (
+                f"sample_model(run_id={run_id!r}, prompts=[…]) compares it with the base; "
+                f"tail_metrics(run_id={run_id!r}) shows how it learned."
+            )
         case states.Failed(reason="bad_config" | "bad_data"):
             return f"write_config(run={run_id!r}, path=…, overrides={{…}}) corrects the config, then launch_run."
         case states.Failed(reason="diverged"):
@@ -195,6 +202,6 @@ def _next(run_id: str, kind: str, state: RunState) -> str:
                 f"write_config(run={run_id!r}, path=…, overrides={{…}}), then launch_run."
             )
         case states.Failed():
-            return f"Read the log under {run_id}/attempts, then write_config(run={run_id!r}, …) and launch_run."
+            return f"tail_logs(run_id={run_id!r}) shows more; then write_config(run={run_id!r}, …) and launch_run."
         case _:
             return f"write_config(run={run_id!r}, path=…) takes its config for a new run; launch_run starts it."

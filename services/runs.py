@@ -6,19 +6,23 @@ import hashlib
 import json
 import secrets
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
+from time import sleep
 from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
 
-from ..executors import local, states
+from ..executors import local, states, sweeping
 from ..executors.errors import RunError
+from ..executors.host import monotonic
+from ..executors.locking import waiting_for
 from ..executors.paths import RUN_ID, RunPaths
+from ..executors.queueing import Pool
 from ..executors.states import RunState
 from ..trainer import records
 from ..trainer.contract import SCHEMA_VERSION, SNAPSHOT_PACKAGE
@@ -29,6 +33,9 @@ Kind = Literal["train", "inspect", "rehearse", "evaluate", "export", "push"]
 
 #: Seconds between two looks at a run that somebody waits for.
 _LOOK_SECONDS = 0.2
+
+#: How long a launch waits for others' launches.
+_LOCK_SECONDS = 30.0
 
 #: How long the same job again counts as an accident.
 SAME_CONFIG_SECONDS = 600.0
@@ -51,6 +58,20 @@ class Launch:
     """The run that this one resumes."""
     max_hours: float | None = None
     versions: dict[str, str] | None = None
+    pool: Pool | None = None
+    """The GPUs or CPU slots it waits for; None starts at once."""
+    after: str | None = None
+    """The run whose success it waits for."""
+    grace_seconds: float | None = None
+    """How long a stopped trainer may save before it is killed; None: the supervisor's default."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run, and whether it had been started before."""
+
+    run: RunPaths
+    already: bool
 
 
 async def start(app: App, launch: Launch) -> RunPaths:
@@ -58,6 +79,17 @@ async def start(app: App, launch: Launch) -> RunPaths:
 
     Raises:
         RunError: the supervisor didn't come up.
+    """
+    return (await start_once(app, launch, lambda: None)).run
+
+
+async def start_once(app: App, launch: Launch, former: Callable[[], RunPaths | None]) -> Started:
+    """Start a run, unless `former` finds one to answer with (or raises): nobody else starts one in between.
+
+    `former` is called in a worker thread, under the lock that all launches of this state folder take.
+
+    Raises:
+        RunError: the supervisor didn't come up, or another launch hangs (`launch_failed`); what `former` raises.
     """
     run_id = mint_id(launch.label)
     asked = {
@@ -72,11 +104,42 @@ async def start(app: App, launch: Launch) -> RunPaths:
         "key": launch.key,
         "max_hours": launch.max_hours,
         "parent": launch.parent,
+        "after": launch.after,
+        "pool": None if launch.pool is None else launch.pool.record(),
+        "grace_seconds": launch.grace_seconds,
         "versions": launch.versions or {},
     }
     environment = child_environment(app)
-    work = partial(local.launch, app.home, run_id, asked=asked, config=launch.config_text, environment=environment)
+
+    def work() -> Started:
+        with _launch_lock(app):
+            sweeping.tidy(app.home.runs, app.home.locks)
+            if (found := former()) is not None:
+                return Started(found, already=True)
+            created = local.create(app.home, run_id, asked=asked, config=launch.config_text)
+        return Started(local.start_supervisor(created, environment), already=False)
+
     return await anyio.to_thread.run_sync(work)
+
+
+def _launch_lock(app: App) -> AbstractContextManager[int]:
+    """Held from the look at what runs to the new run's folder: some milliseconds.
+
+    Raises:
+        RunError: it isn't free for `_LOCK_SECONDS`; the holder was halted, because one that dies lets go.
+    """
+    give_up = monotonic() + _LOCK_SECONDS
+
+    def pause(seconds: float) -> None:
+        if monotonic() > give_up:
+            raise RunError(
+                "launch_failed",
+                f"Another server has been launching a run for {_LOCK_SECONDS:.0f} s and does not go on.",
+                next_step="End a halted model-trainer process, then launch again.",
+            )
+        sleep(seconds)
+
+    return waiting_for(app.home.locks / "launch.lock", pause)
 
 
 def mint_id(label: str) -> str:
@@ -108,9 +171,21 @@ def asked(run: RunPaths) -> dict[str, Any]:
     return record
 
 
+def settled_state(app: App, run: RunPaths) -> RunState:
+    """How the run stands; of a lost one, what is left is ended first and the loss recorded.
+
+    Blocking, for a moment: the search for processes reads /proc once.
+    """
+    state = states.read_state(run)
+    if state.status == "lost" and not run.exit_json.exists():
+        sweeping.sweep(run.root, app.home.locks)
+        state = states.read_state(run)
+    return state
+
+
 async def wait(app: App, run: RunPaths, *, seconds: float, progress: Progress = no_progress) -> RunState:
     """The run's state once it is over, or after `seconds`; tells `progress` what the run says meanwhile."""
-    state = states.read_state(run)
+    state = settled_state(app, run)
     told = ""
     with anyio.move_on_after(seconds):
         while not states.is_over(state):
@@ -119,7 +194,7 @@ async def wait(app: App, run: RunPaths, *, seconds: float, progress: Progress = 
                 told = now["message"]
                 await progress(float(now["done"]), None if now["total"] is None else float(now["total"]), told)
             await anyio.sleep(_LOOK_SECONDS)
-            state = states.read_state(run)
+            state = settled_state(app, run)
     return state
 
 

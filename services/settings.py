@@ -13,7 +13,7 @@ import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from ..executors.errors import StateError
-from .config_schema import Number
+from .config_schema import Integer, Number
 from .result import Frozen
 
 #: What a run inherits from the server's environment without being asked: where caches and mirrors are, and how to
@@ -46,6 +46,9 @@ class Settings(BaseModel):
 
     runs_dir: Annotated[SettingsPath | None, Field(description="Where run folders lie; checkpoints are big")] = None
     python: Annotated[SettingsPath | None, Field(description="The training environment's Python interpreter")] = None
+    cpu_slots: Annotated[
+        Integer, Field(ge=1, le=64, description="How many runs train on the CPU at once; others wait in a queue")
+    ] = 1
     inherit_env: Annotated[
         tuple[VariableName, ...],
         Field(description="Further variables that a run inherits (names only, HF_TOKEN for one)"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import anyio
 import anyio.to_thread
 from pydantic import Field
 
 from ..executors import local, states
 from ..executors.errors import RunError
+from ..executors.paths import RunPaths
 from ..executors.states import RunState
 from ..trainer import manifests
 from . import runs
@@ -29,6 +31,10 @@ class StopResult(Result):
         return f"Run {self.run_id}: {self.state.status}{kept}"
 
 
+#: How long a run that is just being born, or just ending, may take to be either.
+_ASK_SECONDS = 5.0
+
+
 async def stop(app: App, run_id: str, *, wait_seconds: float, progress: Progress = no_progress) -> StopResult:
     """Stop a run at its step's end, with a checkpoint; forced after the grace. Stopping twice is fine.
 
@@ -38,10 +44,10 @@ async def stop(app: App, run_id: str, *, wait_seconds: float, progress: Progress
     run = app.home.run(run_id)
     before = states.read_state(run)
     over = states.is_over(before)
-    if not over and not local.request_stop(run) and not states.is_over(states.read_state(run)):
+    if not over and not await _ask(run):
         raise RunError(
             "launch_failed",
-            f"Run {run_id} is {before.status} and its supervisor can't be reached yet.",
+            f"Run {run_id} is {before.status} and its supervisor can't be reached.",
             next_step=f"Call stop_run(run_id={run_id!r}) again in a second.",
         )
     state = await runs.wait(app, run, seconds=wait_seconds, progress=progress)
@@ -56,3 +62,12 @@ async def stop(app: App, run_id: str, *, wait_seconds: float, progress: Progress
         if ended
         else f"get_run(run_id={run_id!r}, wait_seconds=45) waits for the checkpoint and the end.",
     )
+
+
+async def _ask(run: RunPaths) -> bool:
+    """Whether the run's supervisor was asked to stop, or the run ended by itself meanwhile."""
+    with anyio.move_on_after(_ASK_SECONDS):
+        while not local.request_stop(run) and not states.is_over(states.read_state(run)):
+            await anyio.sleep(0.05)
+        return True
+    return False

@@ -37,7 +37,8 @@ def test_the_readmes_tool_table_is_generated_from_the_tools():
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     if UPDATE:
-        text = text.replace(between(text, "tools"), tool_table())
+        head, _, tail = text.partition("<!-- tools -->\n")
+        text = f"{head}<!-- tools -->\n{tool_table()}<!-- /tools -->{tail.partition('<!-- /tools -->')[2]}"
         path.write_text(text, encoding="utf-8")
     assert between(text, "tools") == tool_table()
 

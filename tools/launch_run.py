@@ -19,10 +19,13 @@ async def launch_run(
     key: Annotated[
         str | None, Field(description="Idempotency key: the same key again answers with the same run", max_length=128)
     ] = None,
+    after: Annotated[
+        str | None, Field(description="Run id: start when that run has succeeded, fail if it does not")
+    ] = None,
 ) -> LaunchResult:
     """Start training from a config file and return a run id at once; the run is detached and outlives this server.
 
-    Checks the config again first. Does not wait: get_run waits, tail_metrics shows the curve. The run's folder is kept
-    until a person removes it.
+    Checks the config again first, and queues the run while GPUs or CPU slots are taken. Does not wait: get_run waits,
+    tail_metrics shows the curve. The run's folder is kept until a person removes it.
     """
-    return await launching.launch(await app_for(ctx), config, again=again, key=key)
+    return await launching.launch(await app_for(ctx), config, again=again, key=key, after=after)

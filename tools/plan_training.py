@@ -22,8 +22,13 @@ async def plan_training(
     goal: Annotated[
         Literal["balanced", "quality", "speed", "memory"], Field(description="What the recommended option favours")
     ] = "balanced",
-    gpus: Annotated[Integer | None, Field(ge=0, le=1, description="0: the CPU; null: a GPU if there is one")] = None,
-    max_hours: Annotated[Number | None, Field(gt=0, le=720, description="The run must end by then")] = None,
+    gpus: Annotated[
+        Annotated[Integer, Field(ge=0, le=1)] | None, Field(description="0: the CPU; null: a GPU if there is one")
+    ] = None,
+    max_hours: Annotated[
+        Annotated[Number, Field(gt=0, le=720)] | None, Field(description="The run must end by then")
+    ] = None,
+    split: Annotated[str | None, Field(description="Of dataset; train where not given")] = None,
     columns: Annotated[dict[str, str | list[str]] | None, Field(description="Our column to theirs")] = None,
     turns: Annotated[Turns | None, Field(description="How a foreign chat is written")] = None,
     eval_dataset: Annotated[str | None, Field(description="Else a part of dataset is held out")] = None,
@@ -40,6 +45,7 @@ async def plan_training(
         goal=goal,
         gpus=gpus,
         max_hours=max_hours,
+        split=split,
         columns=columns,
         turns=turns,
         eval_dataset=eval_dataset,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from . import records
+from . import outputs, records
 
 #: Seconds between two writes of progress.json; metric rows are written at every log step.
 PROGRESS_SECONDS = 0.5
@@ -32,7 +32,9 @@ class Watcher(TrainerCallback):
     `nonfinite`, so that it is never mistaken for a good one.
     """
 
-    def __init__(self, attempt: Path, stopping: Flag, *, nonfinite_steps: int) -> None:
+    def __init__(
+        self, attempt: Path, stopping: Flag, *, nonfinite_steps: int, first_eval_loss: float | None = None
+    ) -> None:
         self._metrics = attempt / "metrics.jsonl"
         self._progress = attempt / "progress.json"
         self._stopping = stopping
@@ -41,8 +43,9 @@ class Watcher(TrainerCallback):
         self._last_progress = 0.0
         self._began: tuple[float, int] | None = None
         self._loss: float | None = None
+        self._stopped = False
         self.diverged: str | None = None
-        self.first_eval_loss: float | None = None
+        self.first_eval_loss = first_eval_loss
 
     def on_log(
         self,
@@ -65,6 +68,7 @@ class Watcher(TrainerCallback):
                 row[name] = finite(value)
                 if row[name] is None:
                     bad.append(name)
+        row |= outputs.memory_now()
         if bad:
             row["nonfinite"] = bad
         records.append_line(self._metrics, row)
@@ -99,5 +103,22 @@ class Watcher(TrainerCallback):
                 },
             )
         if self._stopping and state.global_step < state.max_steps:
-            control.should_save = True
+            self._stopped = True
             control.should_training_stop = True
+            # What belongs to an epoch's end (a measurement may) comes before that save, as in a run that goes on.
+            control.should_save = not _ends_epoch(state)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # transformers ends an epoch also where a stop cuts it short: it would log, measure and save once more.
+        if self._stopped:
+            ended = _ends_epoch(state)
+            control.should_save = ended
+            control.should_evaluate = control.should_evaluate and ended
+            control.should_log = control.should_log and ended
+
+
+def _ends_epoch(state: TrainerState) -> bool:
+    """Whether the step just done was its epoch's last: transformers counts (step + 1) / steps, so it is exact."""
+    return float(state.epoch or 0.5).is_integer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ class CheckpointKeeper(TrainerCallback):
     The newest good one and the best one (load_best_model_at_end) are never deleted.
     """
 
-    def __init__(self, checkpoints: Path, *, limit: int | None) -> None:
+    def __init__(self, checkpoints: Path, *, limit: int | None, complete: Callable[[Path], None]) -> None:
+        """`complete` adds to a saved folder what transformers leaves out, before it is described."""
         self._checkpoints = checkpoints
         self._limit = limit
+        self._complete = complete
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         folder = self._checkpoints / f"checkpoint-{state.global_step}"
@@ -29,6 +32,7 @@ class CheckpointKeeper(TrainerCallback):
             return
         # A pickle that nothing of ours reads.
         (folder / "training_args.bin").unlink(missing_ok=True)
+        self._complete(folder)
         finite = all_finite(folder)
         manifests.write(folder, finite=finite)
         if finite:

@@ -16,7 +16,9 @@ from .scan_files import DataFileError, list_files, load_arguments
 
 
 def load(config: Mapping[str, Any], *, seed: int) -> tuple[Dataset, Dataset | None, list[dict[str, Any]]]:
-    """Training rows, held-out rows (None without evaluation), and what was read (path, rows, sha256).
+    """Training rows, held-out rows (None without evaluation), and what was read.
+
+    A record per dataset: path, rows, format, sha256 over all its files, and `files` with path, size, sha256 of each.
 
     Raises:
         Failure: `bad_data`, saying what and where.
@@ -50,10 +52,10 @@ _ENTRY_KEYS = ("path", "split", "revision", "columns", "turns")
 def _load_one(entry: Mapping[str, Any], formats: tuple[str, ...]) -> tuple[Dataset, dict[str, Any]]:
     path = str(entry["path"])
     if Path(path).is_absolute():
-        rows, digest = _load_files(path, entry.get("split"))
+        rows, files = _load_files(path, entry.get("split"))
     else:
         rows = load_dataset(path, revision=entry.get("revision"), split=entry.get("split") or "train")
-        digest = None
+        files = _as_read(rows, path)
     rows = _map(rows, entry, path)
     found = contract.find_format(rows.column_names)
     if found not in formats:
@@ -63,21 +65,33 @@ def _load_one(entry: Mapping[str, Any], formats: tuple[str, ...]) -> tuple[Datas
     rows = rows.remove_columns([name for name in rows.column_names if name not in kept])
     if not len(rows):
         raise Failure("bad_data", f"{path} has no rows")
-    return rows, {"path": path, "rows": len(rows), "sha256": digest, "format": found}
+    total = hashlib.sha256()
+    for file in files:
+        total.update(bytes.fromhex(file["sha256"]))
+    return rows, {"path": path, "rows": len(rows), "sha256": total.hexdigest(), "format": found, "files": files}
 
 
-def _load_files(path: str, split: str | None) -> tuple[Dataset, str]:
-    """Rows of local files, and a digest over their bytes in order."""
+def _load_files(path: str, split: str | None) -> tuple[Dataset, list[dict[str, Any]]]:
+    """Rows of local files, and their sizes and hashes in order."""
     try:
         files = list_files(path, split)
         builder, options = load_arguments(files)
     except DataFileError as error:
         raise Failure("bad_data", str(error)) from error
-    total = hashlib.sha256()
-    for file in files:
-        with open(file.path, "rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return load_dataset(builder, split="train", **options), total.hexdigest()
+    known = [_hash(file.path, str(file.path)) for file in files]
+    return load_dataset(builder, split="train", **options), known
+
+
+def _as_read(rows: Dataset, name: str) -> list[dict[str, Any]]:
+    """A Hub dataset's rows as the library stored them here: its repository may move on without a new revision."""
+    stored = [Path(file["filename"]) for file in rows.cache_files]
+    return [_hash(path, f"{name}#{number}") for number, path in enumerate(stored)]
+
+
+def _hash(path: Path, name: str) -> dict[str, Any]:
+    with open(path, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"path": name, "size": path.stat().st_size, "sha256": digest}
 
 
 def _map(rows: Dataset, entry: Mapping[str, Any], path: str) -> Dataset:

@@ -22,6 +22,7 @@ def explain(error: BaseException) -> Failure:
 
     Out of memory: torch's CUDA errors say " out of memory", its CPU allocator "DefaultCPUAllocator: can't allocate
     memory"; a full disk comes as ENOSPC, or from torch's own writer as an enforce failure in inline_container.cc.
+    PEFT: "Target modules … not found in the base model".
     """
     text = f"{type(error).__name__}: {error}"[:2000]
     if isinstance(error, Failure):
@@ -33,6 +34,8 @@ def explain(error: BaseException) -> Failure:
     full = isinstance(error, OSError) and error.errno == errno.ENOSPC
     if full or "No space left on device" in text or "[enforce fail at inline_container.cc" in text:
         return Failure("disk_full", text)
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ImportError):
         return Failure("bad_environment", text)
+    if isinstance(error, ValueError) and text.startswith("ValueError: Target modules"):
+        return Failure("bad_config", text)
     return Failure("unknown", text)

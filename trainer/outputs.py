@@ -45,6 +45,23 @@ def _check(path: Path) -> int:
     return len(names)
 
 
+def memory_now() -> dict[str, float]:
+    """GiB for a metric row: torch's peak so far on the fullest GPU; without one, what the process has resident."""
+    if torch.cuda.is_initialized():
+        peaks = [torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count())]
+        return {"gpu_peak_gib": round(max(peaks) / 2**30, 3)}
+    return {"rss_gib": round(_resident() / 2**30, 3)}
+
+
+def _resident() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        # Elsewhere only the peak is known, in bytes.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * resource.getpagesize()
+
+
 def peak_memory() -> dict[str, float]:
     """GiB at the peak: the process's resident memory, and what torch allocated and reserved on each GPU."""
     memory = {"host_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,34 @@ from .failures import Failure
 
 @dataclass(frozen=True)
 class Job:
-    """A trainer ready to train, and the record of its data."""
+    """A trainer ready to train."""
 
     trainer: SFTTrainer
-    data: list[dict[str, Any]]
     checkpoint_limit: int | None
 
 
-def build(config: Mapping[str, Any], *, checkpoints: Path) -> Job:
+def build(
+    config: Mapping[str, Any],
+    *,
+    checkpoints: Path,
+    resumes: bool = False,
+    on_data: Callable[[list[dict[str, Any]]], None] = lambda _: None,
+) -> Job:
     """The trainer that `config` describes.
+
+    `on_data` is told what was read (see `data.load`) before anything heavy happens, and may refuse it.
 
     Raises:
         Failure: the data can't be used.
     """
-    arguments = make_arguments(config, checkpoints)
+    arguments = make_arguments(config, checkpoints, resumes=resumes)
     train, held_out, read = data.load(config, seed=arguments.seed)
+    on_data(read)
     tokenizer = models.load_tokenizer(config["model"])
     model = models.load_causal(config)
     trainer = make_trainer(config, model, tokenizer, arguments, train, held_out)
     _refuse_empty(trainer, len(train), arguments)
-    return Job(trainer, read, (config.get("training") or {}).get("save_total_limit", 2))
+    return Job(trainer, (config.get("training") or {}).get("save_total_limit", 2))
 
 
 def _refuse_empty(trainer: SFTTrainer, rows: int, arguments: SFTConfig) -> None:
@@ -52,7 +60,7 @@ def _refuse_empty(trainer: SFTTrainer, rows: int, arguments: SFTConfig) -> None:
         )
 
 
-def make_arguments(config: Mapping[str, Any], checkpoints: Path) -> SFTConfig:
+def make_arguments(config: Mapping[str, Any], checkpoints: Path, *, resumes: bool = False) -> SFTConfig:
     """TRL's arguments: what the config says, and what is ours to decide."""
     given = dict(config.get("training") or {})
     evaluates = config.get("eval_dataset") is not None
@@ -74,6 +82,9 @@ def make_arguments(config: Mapping[str, Any], checkpoints: Path) -> SFTConfig:
         # We rotate ourselves: what transformers deletes may be the last checkpoint that is whole.
         "save_total_limit": None,
     }
+    if resumes:
+        # It would measure a half-trained model and call it the start; the first measurement is carried on instead.
+        owned["eval_on_start"] = False
     return SFTConfig(**{**defaults, **given, **owned})
 
 

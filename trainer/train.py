@@ -9,12 +9,17 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import contract, records
+from .data_record import DataRecord
 from .failures import Failure, explain
+
+if TYPE_CHECKING:
+    from .continuing import Checkpoint
 
 
 def main(arguments: list[str]) -> int:
@@ -55,30 +60,44 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
     method = contract.METHODS[config["method"]]
     if method.module is None:
         raise Failure("bad_config", f"method {method.name} is not in this version")
-    from . import callbacks, checkpoints, outputs
+    from . import callbacks, checkpoints, continuing, outputs
 
     run = attempt.parent.parent
     module = import_module(f".{method.module}", __package__)
+    request = (records.read_json(run / "run.json") or {}).get("request", {})
+    start = continuing.load(request)
+    trained_on = start.continuation["data"] if start is not None else None
+    data = DataRecord(attempt / "data.json", trained_on, allow_changes=bool(request.get("allow_changed_data")))
     _say(attempt, "loading model and data")
-    job = module.build(config, checkpoints=run / "checkpoints")
+    job = module.build(config, checkpoints=run / "checkpoints", resumes=start is not None, on_data=data.note)
     trainer = job.trainer
-    watcher = callbacks.Watcher(attempt, stopping, nonfinite_steps=config["guards"]["nonfinite_steps"])
+    watcher = callbacks.Watcher(
+        attempt,
+        stopping,
+        nonfinite_steps=config["guards"]["nonfinite_steps"],
+        first_eval_loss=start.first_eval_loss if start is not None else None,
+    )
     trainer.add_callback(watcher)
-    trainer.add_callback(checkpoints.CheckpointKeeper(run / "checkpoints", limit=job.checkpoint_limit))
+    complete = partial(continuing.save, trainer=trainer, data=data.read)
+    trainer.add_callback(
+        checkpoints.CheckpointKeeper(run / "checkpoints", limit=job.checkpoint_limit, complete=complete)
+    )
     if stopping:
-        return {"outcome": "stopped", "steps": 0, "data": job.data}
-    _say(attempt, "training" if trainer.eval_dataset is None else "measuring the untrained model, then training")
-    trained = trainer.train()
+        return {"outcome": "stopped", "steps": start.step if start is not None else 0, **data.summary()}
+    _say(attempt, _what_comes(trainer, start))
+    train_loss = _go(trainer, start, extends=bool(request.get("extends")))
     reached = trainer.state.global_step >= trainer.state.max_steps
     result: dict[str, Any] = {
         "steps": trainer.state.global_step,
         "planned_steps": trainer.state.max_steps,
         "epochs": round(trainer.state.epoch or 0.0, 4),
-        "data": job.data,
-        "metrics": {"train_loss": callbacks.finite(trained.training_loss)},
+        **data.summary(),
+        "metrics": {} if train_loss is None else {"train_loss": callbacks.finite(train_loss)},
         "memory": outputs.peak_memory(),
         "versions": outputs.versions(),
     }
+    if start is not None:
+        result["resumed"] = {"from": str(start.folder), "step": start.step}
     if watcher.diverged is not None:
         return {**result, "outcome": "failed", "reason": "diverged", "detail": watcher.diverged}
     if not reached:
@@ -93,6 +112,26 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
     _say(attempt, "saving and checking the output")
     result["output"] = outputs.save(trainer, run / "output")
     return {**result, "outcome": "succeeded", "ended_by": "planned_end"}
+
+
+def _go(trainer: Any, start: Checkpoint | None, *, extends: bool) -> float | None:
+    """Train to the end, from a checkpoint where one is given; the mean loss of the steps done, None without any."""
+    if start is None:
+        return trainer.train().training_loss
+    from . import continuing
+
+    if start.step >= start.planned_steps and not extends:
+        # transformers would train one step too many.
+        continuing.adopt(trainer, start)
+        return None
+    trainer.add_callback(continuing.Continuer(trainer, start))
+    return trainer.train(resume_from_checkpoint=str(start.folder)).training_loss
+
+
+def _what_comes(trainer: Any, start: Checkpoint | None) -> str:
+    if start is not None:
+        return f"going on from step {start.step}"
+    return "training" if trainer.eval_dataset is None else "measuring the untrained model, then training"
 
 
 def _tells(name: str) -> bool:

@@ -82,6 +82,9 @@ def look_up(name: str, revision: str | None) -> HubModel:
             "plan_training(dataset=…) proposes three that fit.",
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        # A download that was forbidden arrives as one that failed, with the refusal as its cause.
+        if isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code in (401, 403):
+            raise _gated(name) from error
         raise _unreachable(name, "the download failed") from error
     except EntryNotFoundError as error:
         raise ModelError(

@@ -15,7 +15,7 @@ from ..app import App
 from .model_cache import HUB_ID, find_snapshot
 from .model_hub import look_up, offline
 from .shapes import FAMILIES, Shape, UnknownShapeError, shape_of
-from .weights import Weights, check_names, read_weights
+from .weights import Weights, check_names, check_tokenizer, read_weights
 
 #: Attention that is part of torch or transformers. Everything else is a package or code fetched from the Hub.
 _OWN_ATTENTION = frozenset({"eager", "sdpa", "flex_attention"})
@@ -124,6 +124,7 @@ def _from_folder(folder: Path, name: str, revision: str | None, source: Literal[
     config = _config(folder, name)
     refuse_foreign_code(config, name)
     weights = read_weights(folder, name)
+    check_tokenizer((entry.name for entry in folder.iterdir()), name, str(folder))
     return _assemble(name, source, revision, config, weights, _license(folder), _template(folder))
 
 
@@ -131,6 +132,7 @@ def _from_hub(name: str, revision: str | None) -> ModelInfo:
     found = look_up(name, revision)
     refuse_foreign_code(found.config, name)
     check_names(found.files, name, name)
+    check_tokenizer(found.files, name, name)
     weights = Weights(found.parameters, 0, found.dtype) if found.parameters else None
     return _assemble(name, "hub", found.commit, found.config, weights, found.license, found.chat_template)
 

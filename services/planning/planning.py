@@ -45,6 +45,7 @@ class PlanRequest:
     gpus: int | None = None
     """0: the CPU; None: a GPU where there is one."""
     max_hours: float | None = None
+    split: str | None = None
     columns: Mapping[str, str | list[str]] | None = None
     turns: Turns | None = None
     eval_dataset: str | None = None
@@ -75,7 +76,9 @@ async def plan(app: App, request: PlanRequest, *, progress: Progress = no_progre
     if model is not None:
         check_method(model, method)
     if request.eval_dataset is not None:
-        held_out = await inspect(app, _inspection(request, None, request.eval_dataset), progress=progress)
+        held_out = await inspect(
+            app, replace(_inspection(request, None, request.eval_dataset), split=None), progress=progress
+        )
         data = replace(data, eval_rows=check_data(held_out, method, request.eval_dataset).rows)
     await progress(2, 3, "planning")
     hardware = await anyio.to_thread.run_sync(look_at_hardware, app.home)
@@ -165,7 +168,7 @@ def _entries(app: App, request: PlanRequest) -> tuple[Dataset, EvalDataset | Non
         held_out = EvalDataset(path=request.eval_dataset, columns=columns, turns=request.turns)
     draft = Config(
         model=Model(name="none/none"),
-        datasets=[Dataset(path=request.dataset, columns=columns, turns=request.turns)],
+        datasets=[Dataset(path=request.dataset, split=request.split, columns=columns, turns=request.turns)],
         eval_dataset=held_out,
     )
     absolute = configs.absolute_config(draft, _base(app, request))
@@ -194,7 +197,7 @@ async def _inspect(
 
 def _inspection(request: PlanRequest, model: str | None, path: str) -> InspectRequest:
     columns = dict(request.columns) if request.columns is not None else None
-    return InspectRequest(path=path, model=model, columns=columns, turns=request.turns)
+    return InspectRequest(path=path, split=request.split, model=model, columns=columns, turns=request.turns)
 
 
 def _quantization(app: App, warnings: list[str]) -> bool:

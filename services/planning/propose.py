@@ -44,9 +44,11 @@ def propose_models(
     asked = ask(fits[0].model.info)
     limit = asked.max_hours or _HOURS[asked.machine.kind]
     quick = [fit for fit in fits if fit.option.hours.high <= limit]
-    if not quick:
-        warnings = [*warnings, f"no model of the table trains within {limit:g} hours here; these are the smallest"]
-    chosen = _pick(quick) if quick else fits[:3]
+    if len(quick) < 3:
+        few = f"only {len(quick)}" if quick else "none"
+        warnings = [*warnings, f"{few} of the table's models surely trains within {limit:g} hours here"]
+    chosen = _pick(quick)
+    chosen += [fit for fit in fits if fit not in chosen and not fit.model.gated][: 3 - len(chosen)]
     first = chosen[0].model.info
     return PlanResult(
         data=data,

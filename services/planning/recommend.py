@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 from ...executors.errors import PlanError
@@ -13,6 +14,9 @@ from .machine import gpus_with
 from .memory import GIB
 from .results import Interval, Memory, PlanOption
 from .variants import Job, Variant, Worked, longest_that_fits, variants_for, work_out
+
+#: How often a run is shortened until it ends within max_hours.
+_SHORTENINGS = 8
 
 _ORDERS: dict[str, tuple[str, ...]] = {
     "quality": ("full", "lora", "full-bf16", "lora-bf16", "qlora"),
@@ -56,9 +60,11 @@ def work_out_all(ask: Ask) -> list[Worked]:
     job, lean = job_of(ask), ask.goal == "memory"
     for variant in variants_for(ask.machine, quantization=ask.quantization):
         worked = work_out(ask.model, variant, ask.machine, job, lean=lean)
-        if ask.max_hours is not None and worked.hours.high > ask.max_hours:
-            shortened = _shortened(job, worked, ask.max_hours)
-            worked = work_out(ask.model, variant, ask.machine, shortened, lean=lean)
+        for _ in range(_SHORTENINGS):
+            if ask.max_hours is None or worked.hours.high <= ask.max_hours:
+                break
+            shorter = _shortened(job, worked, ask.max_hours)
+            worked = work_out(ask.model, variant, ask.machine, shorter, lean=lean)
         found.append(worked)
     return found
 
@@ -86,9 +92,9 @@ def eval_fraction(rows: int) -> float | None:
 
 
 def _shortened(job: Job, worked: Worked, max_hours: float) -> Job:
-    share = max_hours / worked.hours.high
-    epochs = max(0.05, math.floor(job.epochs * share * 0.95 * 100) / 100)
-    return Job(rows=job.rows, eval_rows=job.eval_rows, lengths=job.lengths, epochs=min(job.epochs, epochs))
+    """The job with fewer epochs, so that it ends in time; starting and evaluating don't shrink with it."""
+    epochs = math.floor(worked.epochs * max_hours / worked.hours.high * 0.97 * 100) / 100
+    return replace(job, epochs=max(0.05, epochs))
 
 
 def _option(ask: Ask, worked: Worked, *, first: bool) -> PlanOption:

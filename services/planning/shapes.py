@@ -230,13 +230,15 @@ def _bert(numbers: _Numbers, family: str) -> Shape:
 
 
 def _t5(numbers: _Numbers, family: str) -> Shape:
-    """T5 with its language-modelling head: encoder and decoder of equal width, relative positions."""
+    """T5 with its language-modelling head: encoder and decoder of equal width, relative positions.
+
+    transformers 5 ties its output layer always, whatever the config says.
+    """
     h, i, heads = numbers.number("d_model"), numbers.number("d_ff"), numbers.number("num_heads")
     head_dim, vocab = numbers.number("d_kv"), numbers.number("vocab_size")
     layers = numbers.number("num_layers")
     decoders = numbers.number("num_decoder_layers", default=layers)
     gated = str(numbers.config.get("feed_forward_proj", "relu")).startswith("gated")
-    tied = numbers.flag("tie_word_embeddings", default=True)
     attention = 4 * h * heads * head_dim
     mlp = (3 if gated else 2) * h * i
     encoder, decoder = attention + mlp + 2 * h, 2 * attention + mlp + 3 * h
@@ -251,9 +253,9 @@ def _t5(numbers: _Numbers, family: str) -> Shape:
         kv_heads=heads,
         head_dim=head_dim,
         vocab=vocab,
-        tied=tied,
+        tied=True,
         positions=None,
-        parameters=layers * encoder + decoders * decoder + buckets + 2 * h + vocab * h * (1 if tied else 2),
+        parameters=layers * encoder + decoders * decoder + buckets + 2 * h + vocab * h,
         block_parameters=decoder,
         gated=gated,
         rotary=False,

@@ -18,9 +18,10 @@ _FLOPS = {"full": ((6.0, 6.0), (7.0, 7.7)), "lora": ((4.0, 4.0), (4.9, 5.7)), "q
 #: Bytes of elementwise traffic per token, block and hidden number: (plain, with checkpointing).
 _TRAFFIC = {"full": (455, 635), "lora": (890, 1230), "qlora": (890, 1020)}
 
-#: Kernels per block and step, and seconds that launching one takes at least.
+#: Kernels per block and step, and seconds that launching one takes: at least, and where Python is slow (published runs
+#: of small steps took that much).
 _KERNELS = {"full": (110, 180), "lora": (220, 316), "qlora": (220, 316)}
-_LAUNCH_SECONDS = 5e-6
+_LAUNCH_SECONDS = (5e-6, 15e-6)
 
 #: Shares of the peaks that real kernels reach.
 _ARITHMETIC, _BANDWIDTH = 0.75, 0.8
@@ -76,7 +77,7 @@ def _seconds_per_token(step: Step, machine: Machine, flops: float, bandwidth: fl
         return arithmetic / flops
     traffic = _TRAFFIC[step.technique][again] * shape.hidden * shape.layers * (2 if step.weight_bytes == 4 else 1)
     seconds = arithmetic / (_ARITHMETIC * flops) + traffic / (_BANDWIDTH * bandwidth)
-    launches = shape.layers * _KERNELS[step.technique][again] * _LAUNCH_SECONDS
+    launches = shape.layers * _KERNELS[step.technique][again] * _LAUNCH_SECONDS[end]
     return max(seconds, launches / (step.batch * step.length))
 
 

@@ -116,7 +116,14 @@ def work_out(model: ModelInfo, variant: Variant, machine: Machine, job: Job, *, 
         enough = _BUSY_TOKENS[machine.kind]
         fastest = min(form.hours.high for form in fitting)
         alike = [form for form in fitting if form.hours.high <= _ALIKE * fastest]
-        return max(alike, key=lambda form: (min(enough, form.step.batch * form.max_length), -form.needed_gib))
+        return max(
+            alike,
+            key=lambda form: (
+                min(enough, form.step.batch * form.max_length),
+                not form.step.checkpointing,
+                -form.needed_gib,
+            ),
+        )
     return min(forms, key=lambda form: form.needed_gib)
 
 

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 from ...executors.errors import ModelError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+#: A tokenizer has at least one of these.
+_TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json"})
 _HEADER_LIMIT = 100_000_000
 
 
@@ -67,6 +69,21 @@ def check_names(names: Iterable[str], name: str, where: str) -> None:
         next_step=f"Download the model whole: `hf download {name if '/' in name else 'ORG/MODEL'}`, "
         "or name another model.",
     )
+
+
+def check_tokenizer(names: Iterable[str], name: str, where: str) -> None:
+    """Refuse a model that comes without a tokenizer.
+
+    Raises:
+        ModelError: `model_incomplete`.
+    """
+    if _TOKENIZERS.isdisjoint(names):
+        raise ModelError(
+            "model_incomplete",
+            f"{where} has no tokenizer: none of {', '.join(sorted(_TOKENIZERS))} is there.",
+            next_step=f"Put the tokenizer's files beside the weights (`tokenizer.save_pretrained({where!r})`), "
+            f"or name another model than {name}.",
+        )
 
 
 def _files(folder: Path, name: str) -> list[Path]:

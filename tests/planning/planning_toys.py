@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,6 +58,7 @@ def model_folder(folder: Path, config: Mapping[str, Any] | None = None, **files:
     """A folder with config.json and these files (`__` in a name is a dot); a whole model where none are given."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(LLAMA if config is None else config), encoding="utf-8")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     for name, content in (files or {"model__safetensors": weights((LLAMA_PARAMETERS,))}).items():
         (folder / name.replace("__", ".")).write_bytes(content)
     return folder
@@ -112,7 +113,7 @@ class FakeHub:
     def add_model(self, name: str, config: Mapping[str, Any], files: list[str], **info: Any) -> str:
         """A model with this config and these file names; its commit."""
         commit = "0123456789abcdef0123456789abcdef01234567"
-        siblings = [{"rfilename": file} for file in ["config.json", *files]]
+        siblings = [{"rfilename": file} for file in ["config.json", "tokenizer.json", *files]]
         body = {"id": name, "sha": commit, "siblings": siblings, "tags": [], **info}
         self.answers[f"/api/models/{name}"] = (200, json.dumps(body).encode(), {})
         text = json.dumps(config).encode()
@@ -122,7 +123,7 @@ class FakeHub:
 
 
 @contextmanager
-def serve(hub: FakeHub) -> Iterator[str]:
+def serve(hub: FakeHub) -> Generator[str]:
     """The hub's address, while it runs."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -138,9 +139,9 @@ def serve(hub: FakeHub) -> Iterator[str]:
             if self.command == "GET":
                 self.wfile.write(body)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -14,8 +14,7 @@ from model_trainer.services.planning.memory import GIB, Step, estimate_peak, tra
 from model_trainer.services.planning.shapes import Shape, shape_of
 
 ROWS: list[dict[str, Any]] = [
-    json.loads(line)
-    for line in Path(__file__).with_name("traced_peaks.jsonl").read_text(encoding="utf-8").splitlines()
+    json.loads(line) for line in Path(__file__).with_name("traced_peaks.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 SFT = [row for row in ROWS if row["trainer"] == "sft"]
 CONFIGS: dict[str, dict[str, Any]] = json.loads(
@@ -49,8 +48,8 @@ def error(row: dict[str, Any]) -> float:
 def test_peaks_of_sft_are_within_two_percent_of_the_traces_and_never_six_off() -> None:
     errors = [abs(error(row)) for row in SFT]
     assert len(errors) >= 30
+    # Promised are 2 %; what was reached is kept.
     assert sum(errors) / len(errors) <= 0.004
-    assert sum(errors) / len(errors) <= 0.02
     assert max(errors) <= 0.06
 
 

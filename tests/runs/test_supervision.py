@@ -8,39 +8,15 @@ from pathlib import Path
 
 import anyio
 import pytest
+from programs import program, start, supervisor_of, until
 
 from model_trainer.executors import host, states
 from model_trainer.executors.errors import RunError
-from model_trainer.executors.paths import RunPaths
 from model_trainer.services import run_list, run_view, runs
 from model_trainer.services.app import App
 from model_trainer.trainer import records
 
 pytestmark = pytest.mark.anyio
-
-
-def program(folder: Path, body: str) -> Path:
-    """A stand-in for the training environment's Python: $4 is the attempt's folder."""
-    path = folder / "program"
-    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
-    path.chmod(0o755)
-    return path
-
-
-async def start(app: App, python: Path, **more: object) -> RunPaths:
-    launch = runs.Launch(kind="train", python=python, label="test", request={"method": "sft"}, **more)  # type: ignore[arg-type]
-    return await runs.start(app, launch)
-
-
-async def until(run: RunPaths, event: str) -> None:
-    """Wait for an event of the run's history."""
-    with anyio.fail_after(20):
-        while not any(row["event"] == event for row in records.read_lines(run.events)[0]):
-            await anyio.sleep(0.02)
-
-
-def supervisor_of(run: RunPaths) -> int:
-    return next(row["supervisor"]["pid"] for row in records.read_lines(run.events)[0] if row["event"] == "starting")
 
 
 async def test_success_needs_the_trainers_own_word(app: App, workspace: Path):

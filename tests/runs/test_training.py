@@ -2,87 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
-import os
-import signal
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import anyio
 import pytest
+from training_runs import Train, failure_of, result_of, rows_of, stop_after, write_rows
 
-from model_trainer.executors import states
-from model_trainer.executors.paths import RunPaths
-from model_trainer.services import launching, metrics, run_view, runs
+from model_trainer.services import metrics, run_view
 from model_trainer.services.app import App
-from model_trainer.trainer import manifests, records
+from model_trainer.trainer import manifests
 
 pytestmark = pytest.mark.anyio
-
-
-LORA = {"type": "lora", "r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
-TRAINING = {
-    "learning_rate": 1e-2,
-    "max_steps": 6,
-    "per_device_train_batch_size": 4,
-    "max_length": 128,
-    "logging_steps": 1,
-    "gradient_checkpointing": False,
-}
-
-
-class Train(Protocol):
-    """Launches the tiny model's training with these changes to its config."""
-
-    def __call__(self, *, training: dict[str, Any] | None = None, **sections: Any) -> Awaitable[RunPaths]: ...
-
-
-@pytest.fixture
-def train(
-    app: App, workspace: Path, tiny_model: Path, pairs: Path, fork_python: Path, monkeypatch: pytest.MonkeyPatch
-) -> Train:
-    monkeypatch.setenv("MODEL_TRAINER_PYTHON", str(fork_python))
-
-    async def run(*, training: dict[str, Any] | None = None, **sections: Any) -> RunPaths:
-        config = {
-            "version": 1,
-            "method": "sft",
-            "model": {"name": str(tiny_model), "dtype": "float32"},
-            "datasets": [{"path": str(pairs)}],
-            "eval_dataset": {"fraction": 0.1},
-            "peft": LORA,
-            "training": {**TRAINING, **(training or {})},
-            **sections,
-        }
-        # JSON is YAML.
-        (workspace / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
-        launched = await launching.launch(app, "config.yaml", again=True, key=None)
-        return app.home.run(launched.run_id)
-
-    return run
-
-
-async def result_of(app: App, run: RunPaths) -> dict[str, Any]:
-    """The result of a run that must succeed."""
-    state = await runs.wait(app, run, seconds=90)
-    log = run.latest_attempt().log.read_text(encoding="utf-8")
-    assert state == states.Succeeded(ended_by="planned_end"), log[-3000:]
-    result = runs.read_result(run)
-    assert result is not None
-    return result
-
-
-async def failure_of(app: App, run: RunPaths) -> states.Failed:
-    """How a run failed that must fail."""
-    state = await runs.wait(app, run, seconds=90)
-    assert isinstance(state, states.Failed)
-    return state
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 async def test_a_lora_run_ends_succeeded_with_a_better_model(app: App, train: Train):
@@ -187,18 +120,10 @@ async def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(app: App, trai
 
 async def test_a_stop_saves_a_checkpoint_at_the_steps_end(app: App, train: Train):
     run = await train(training={"max_steps": 5000, "save_strategy": "no"})
-    with anyio.fail_after(60):
-        while not records.read_lines(run.attempt(1).metrics)[0]:
-            await anyio.sleep(0.05)
-    supervisor = next(row["supervisor"]["pid"] for row in records.read_lines(run.events)[0] if "supervisor" in row)
-    os.kill(supervisor, signal.SIGTERM)
-    assert await runs.wait(app, run, seconds=60) == states.Cancelled()
-    result = runs.read_result(run)
-    assert result is not None
-    assert result["outcome"] == "stopped"
+    step = await stop_after(app, run, 1)
     good, bad = manifests.last_good(run.checkpoints)
     assert good is not None
-    assert good.step == result["steps"]
+    assert good.step == step
     assert bad == []
 
 

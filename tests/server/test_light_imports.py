@@ -66,7 +66,7 @@ def test_after_each_tool_was_called_nothing_that_trains_is_loaded(
             assert not loaded(child) & HEAVY, f"loaded after {name}"
             answer = result["structuredContent"]
             if name == "plan_training":
-                arguments["write_config"]["plan"] = answer["id"]
+                arguments["write_config"]["plan"] = answer["plan_id"]
             if name == "launch_run":
                 arguments["get_run"]["run_id"] = arguments["tail_metrics"]["run_id"] = answer["run_id"]
 

@@ -1,0 +1,79 @@
+"""Plays another server process: launches runs as one does, and prints a line for each.
+
+`many PROGRAM COUNT`: COUNT runs of PROGRAM on two CPU slots. `config PATH [KEY]`: launch_run of a config; prints the
+run's id and `new` or `already`, or the error's code. `doomed PROGRAM COUNT SEED`: fork COUNT launchers of which each is
+killed at a random moment.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import sys
+from pathlib import Path
+
+import anyio
+
+from model_trainer.executors.errors import ModelTrainerError
+from model_trainer.executors.paths import Home
+from model_trainer.executors.queueing import Pool
+from model_trainer.services import launching, runs
+from model_trainer.services.app import App
+from model_trainer.services.settings import Settings
+
+TWO_SLOTS = Pool("cpu", ("cpu-0", "cpu-1"), 1)
+
+
+def say(line: str) -> None:
+    os.write(1, line.encode() + b"\n")
+
+
+async def many(app: App, program: str, count: int) -> None:
+    for _ in range(count):
+        launch = runs.Launch(kind="train", python=Path(program), label="test", request={}, pool=TWO_SLOTS)
+        run = await runs.start(app, launch)
+        say(run.id)
+
+
+async def config(app: App, path: str, key: str | None) -> None:
+    # All begin together: the one who started us closes its end of the pipe.
+    sys.stdin.read()
+    try:
+        result = await launching.launch(app, path, again=False, key=key)
+    except ModelTrainerError as error:
+        say(f"error {error.code}")
+    else:
+        say(f"{result.run_id} {'already' if result.already_running else 'new'}")
+
+
+def doomed(app: App, program: str, count: int, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(count):
+        child = os.fork()
+        if child == 0:
+            anyio.run(many, app, program, 1)
+            os._exit(0)
+        ended = os.pidfd_open(child)
+        select.select([ended], [], [], chance.uniform(0.0, 0.15))
+        signal.pidfd_send_signal(ended, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ended)
+
+
+def main(arguments: list[str]) -> None:
+    app = App(home=Home.open(), settings=Settings(), workspace=None)
+    match arguments:
+        case ["many", program, count]:
+            anyio.run(many, app, program, int(count))
+        case ["config", path, *key]:
+            anyio.run(config, app, path, key[0] if key else None)
+        case ["doomed", program, count, seed]:
+            doomed(app, program, int(count), int(seed))
+        case _:
+            raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

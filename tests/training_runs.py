@@ -1,0 +1,81 @@
+"""What tests of real training runs share: a small config, and waiting for what a run comes to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+
+from model_trainer.executors import states
+from model_trainer.executors.paths import RunPaths
+from model_trainer.services import runs
+from model_trainer.services.app import App
+from model_trainer.trainer import records
+
+LORA = {"type": "lora", "r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+TRAINING = {
+    "learning_rate": 1e-2,
+    "max_steps": 6,
+    "per_device_train_batch_size": 4,
+    "max_length": 128,
+    "logging_steps": 1,
+    "gradient_checkpointing": False,
+}
+
+
+class Train(Protocol):
+    """Launches the tiny model's training with these changes to its config."""
+
+    def __call__(self, *, training: dict[str, Any] | None = None, **sections: Any) -> Awaitable[RunPaths]: ...
+
+
+async def result_of(app: App, run: RunPaths) -> dict[str, Any]:
+    """The result of a run that must succeed."""
+    state = await runs.wait(app, run, seconds=90)
+    log = run.latest_attempt().log.read_text(encoding="utf-8")
+    assert state == states.Succeeded(ended_by="planned_end"), log[-3000:]
+    result = runs.read_result(run)
+    assert result is not None
+    return result
+
+
+async def failure_of(app: App, run: RunPaths) -> states.Failed:
+    """How a run failed that must fail."""
+    state = await runs.wait(app, run, seconds=90)
+    assert isinstance(state, states.Failed)
+    return state
+
+
+def rows_of(run: RunPaths) -> list[dict[str, Any]]:
+    """The metric rows that a run has written so far."""
+    return records.read_lines(run.latest_attempt().metrics)[0]
+
+
+def losses(run: RunPaths) -> dict[int, float]:
+    """Training loss by step, as logged."""
+    return {row["step"]: row["loss"] for row in rows_of(run) if "loss" in row}
+
+
+async def stop_after(app: App, run: RunPaths, step: int) -> int:
+    """Stop a run some time after it logged `step`, by the signal that a stop is made of; the step it stopped at."""
+    with anyio.fail_after(60):
+        while max(losses(run), default=0) < step:
+            assert not states.is_over(states.read_state(run)), "it ended before it could be stopped"
+            await anyio.sleep(0.005)
+    supervisor = next(row["supervisor"]["pid"] for row in records.read_lines(run.events)[0] if "supervisor" in row)
+    os.kill(supervisor, signal.SIGTERM)
+    assert await runs.wait(app, run, seconds=60) == states.Cancelled()
+    result = runs.read_result(run)
+    assert result is not None
+    assert result["outcome"] == "stopped"
+    return result["steps"]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)

@@ -1,0 +1,119 @@
+# ruff: noqa: SLF001  what is restored has no public door; each line is covered by the tests of exactness
+"""Going on from a checkpoint so that the curve is the one of a run that was never interrupted.
+
+transformers restores weights, optimizer, schedule, position in the data and random numbers. Not the losses since the
+last metric row (its first row after a resume would be a mean over fewer steps), nor TRL's running means and token
+count, nor the rate of a schedule that was lengthened. Those, and the hashes of the data, stand in `continuation.json`
+of each checkpoint, under its manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from . import manifests, records
+from .failures import Failure
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint to go on from."""
+
+    folder: Path
+    state: TrainerState
+    continuation: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return self.state.global_step
+
+    @property
+    def planned_steps(self) -> int:
+        return self.continuation["planned_steps"]
+
+    @property
+    def first_eval_loss(self) -> float | None:
+        """Held-out loss before the very first step, by the history that each checkpoint carries on."""
+        return next(
+            (row["eval_loss"] for row in self.state.log_history if row["step"] == 0 and "eval_loss" in row), None
+        )
+
+
+def load(request: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint that the run was asked to go on from, every byte compared; None for a run from the start.
+
+    Raises:
+        Failure: it isn't what was saved (`incomplete`), saying what differs.
+    """
+    if request.get("resume_from") is None:
+        return None
+    folder = Path(request["resume_from"])
+    verdict = manifests.verify(folder)
+    if not verdict.is_good:
+        raise Failure("incomplete", f"{folder} can't be gone on from: {'; '.join(verdict.problems[:5])}")
+    state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+    return Checkpoint(folder, state, records.read_json(folder / manifests.CONTINUATION) or {})
+
+
+def save(folder: Path, trainer: Any, data: Sequence[Mapping[str, Any]]) -> None:
+    """Write into a checkpoint what transformers leaves out."""
+    window = {
+        "since_step": trainer._globalstep_last_logged,
+        "loss": _exact(trainer._tr_loss.item()),
+        "means": {name: [_exact(value) for value in values] for name, values in _means(trainer).items()},
+        "tokens": getattr(trainer, "_total_train_tokens", None),
+    }
+    record = {"planned_steps": trainer.state.max_steps, "data": list(data), "window": window}
+    records.write_json(folder / manifests.CONTINUATION, record)
+
+
+class Continuer(TrainerCallback):
+    """Puts the open window of the curve back when the training begins, and the rate of a lengthened schedule."""
+
+    def __init__(self, trainer: Any, checkpoint: Checkpoint) -> None:
+        self._trainer = trainer
+        self._checkpoint = checkpoint
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        trainer, window = self._trainer, self._checkpoint.continuation["window"]
+        trainer._globalstep_last_logged = window["since_step"]
+        trainer._tr_loss.fill_(float.fromhex(window["loss"]))
+        # train_loss is the mean over this run's own steps: what the window brings along is taken off again.
+        trainer._total_loss_scalar = -float.fromhex(window["loss"])
+        for name, values in window["means"].items():
+            _means(trainer)[name] = [float.fromhex(value) for value in values]
+        if window["tokens"] is not None:
+            trainer._total_train_tokens = window["tokens"]
+        scheduler = kwargs["lr_scheduler"]
+        if state.max_steps != self._checkpoint.planned_steps and isinstance(
+            scheduler, torch.optim.lr_scheduler.LambdaLR
+        ):
+            # The restored optimizer has the old schedule's rate, 0 at its end, and the first step would use it.
+            parts = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+            scheduler._last_lr = [base * factor(scheduler.last_epoch) for base, factor in parts]
+            for group, rate in zip(kwargs["optimizer"].param_groups, scheduler._last_lr, strict=True):
+                group["lr"] = rate
+
+
+def adopt(trainer: Any, checkpoint: Checkpoint) -> None:
+    """Make the trainer what it was at a checkpoint of the last step, of which only evaluation and saving are left."""
+    trainer._load_from_checkpoint(str(checkpoint.folder))
+    trainer.state = checkpoint.state
+
+
+def _means(trainer: Any) -> dict[str, list[float]]:
+    """What TRL's trainers average until the next metric row; transformers' own have none."""
+    return trainer._metrics["train"] if hasattr(trainer, "_metrics") else {}
+
+
+def _exact(value: float) -> str:
+    """A float that loses no bit, also one that JSON can't say."""
+    return float(value).hex()
