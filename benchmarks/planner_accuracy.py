@@ -1,8 +1,11 @@
 """How far the planner's memory and time are off: against traces of TRL's step, and against runs that others published.
 
-The traces are of the software that is installed here; the closed form was written with them in view. The published
-runs are LoRA on one A100 with older software (torch 2.0, full logits, flash-attention 2). The memory form never saw
-them; of the times, only the launch overhead of small steps was taken from them.
+The traces are of the software that is installed here, and the closed form was fitted with all of them in view: its
+error on them is a fit, not a prediction. The published runs are of one A100 with older software (torch 2.0, full
+logits, flash-attention 2), 18 of LoRA and 6 of full fine-tuning. The memory form never saw them. Of the times, the
+launch overhead of small steps was raised after seeing them (from 5 to 15 microseconds), so times inside the interval
+are no validation. The published full fine-tuning takes far more than the form says; by its size (24 bytes per
+parameter) it kept float32 master weights, which TRL does not with bfloat16 weights, but the source doesn't say so.
 """
 
 from __future__ import annotations
@@ -34,15 +37,18 @@ def run() -> dict[str, Any]:
         found[f"traces, {name}: largest error"] = round(max(errors, key=abs), 5)
     configs = json.loads((HERE / "data" / "published_models.json").read_text(encoding="utf-8"))
     published = read(HERE / "data" / "published_steps.jsonl")
-    memory = [published_error(row, configs) for row in published]
-    times = [published_time(row, configs) for row in published]
-    found["published, old software: rows"] = len(published)
-    found["published, old software: median memory error"] = round(median(memory), 3)
-    found["published, old software: median absolute memory error"] = round(median(abs(one) for one in memory), 3)
-    inside = sum(low <= row["s_per_iter"] <= high for row, (low, high) in zip(published, times, strict=True))
-    found["published, old software: times within the interval"] = f"{inside} of {len(published)}"
-    ratios = [(low + high) / 2 / row["s_per_iter"] for row, (low, high) in zip(published, times, strict=True)]
-    found["published, old software: median middle of the interval / time"] = round(median(ratios), 2)
+    for method in ("lora", "full"):
+        rows = [row for row in published if row["method"] == method]
+        name = f"published, old software, {method}"
+        memory = [published_error(row, configs) for row in rows]
+        times = [published_time(row, configs) for row in rows]
+        found[f"{name}: rows"] = len(rows)
+        found[f"{name}: median memory error"] = round(median(memory), 3)
+        found[f"{name}: largest memory error"] = round(max(memory, key=abs), 3)
+        inside = sum(low <= row["s_per_iter"] <= high for row, (low, high) in zip(rows, times, strict=True))
+        found[f"{name}: times within the interval"] = f"{inside} of {len(rows)}"
+        ratios = [(low + high) / 2 / row["s_per_iter"] for row, (low, high) in zip(rows, times, strict=True)]
+        found[f"{name}: median middle of the interval / time"] = round(median(ratios), 2)
     found["goal"] = "traces, sft: mean <= 0.02, largest <= 0.06"
     found["goal_met"] = (
         found["traces, sft: mean absolute error"] <= 0.02 and abs(found["traces, sft: largest error"]) <= 0.06

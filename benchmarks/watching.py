@@ -110,7 +110,13 @@ def make_run(app: App, number: int, *, checkpoints: int) -> RunPaths:
     for step in range(checkpoints):
         folder = run.checkpoints / f"checkpoint-{step}"
         folder.mkdir(parents=True)
-        for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "manifest.json", "trainer_state.json"):
+        for name in (
+            "adapter_model.safetensors",
+            "optimizer.pt",
+            "scheduler.pt",
+            "manifest.json",
+            "trainer_state.json",
+        ):
             (folder / name).write_bytes(b"x" * 100)
     return run
 
@@ -143,7 +149,14 @@ def _writing(run: RunPaths, *, with_pyramid: bool) -> float:
     writer = pyramid.MetricsWriter(path)
     began = time.perf_counter()
     for step in range(5000):
-        row = {"step": step, "epoch": 0.1, "at": "2026-01-01T00:00:00.000Z", "loss": 1.5, "grad_norm": 2.0, "entropy": 1.1}
+        row = {
+            "step": step,
+            "epoch": 0.1,
+            "at": "2026-01-01T00:00:00.000Z",
+            "loss": 1.5,
+            "grad_norm": 2.0,
+            "entropy": 1.1,
+        }
         if with_pyramid:
             writer.append(row)
         else:

@@ -20,6 +20,9 @@ _BAD = "#C00000"
 #: Points up to which each is marked.
 _FEW = 40
 
+#: Runs side by side in the legend.
+_COLUMNS = 5
+
 #: Greatest over least value from which an axis is logarithmic: more than two decades.
 _DECADES = 100.0
 
@@ -63,7 +66,9 @@ def _legend(figure: Any, lines: list[dict[str, Any]]) -> None:
     if any(line["bad"] for line in lines):
         cross = {"marker": "x", "markersize": 6, "markeredgewidth": 1.6}
         handles.append(Line2D([], [], color=_BAD, linestyle="", label="NaN or infinite", **cross))
-    figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=9.5)
+    figure.legend(handles=handles, loc="upper left", ncols=_COLUMNS, frameon=False, fontsize=9.5)
+    rows = -(-len(handles) // _COLUMNS)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.2 * (rows + 0.9) / figure.get_figheight()))
 
 
 def _draw(axis: Any, panel: dict[str, Any]) -> None:
@@ -80,11 +85,8 @@ def _draw(axis: Any, panel: dict[str, Any]) -> None:
         elif line["low"] is not None:
             axis.fill_between(steps, _gaps(line["low"]), _gaps(line["high"]), color=colour, alpha=0.18, linewidth=0)
         axis.plot(steps, values, style, color=colour, linewidth=1.6, marker=marker, markersize=3.5)
-        foot = {"transform": axis.get_xaxis_transform(), "clip_on": False, "zorder": 5}
-        axis.plot(line["bad"], [0.02] * len(line["bad"]), "x", color=_BAD, markersize=6, markeredgewidth=1.6, **foot)
-        if len(line["bad"]) <= _FEW:
-            # Whose it is: a line of the run's colour.
-            axis.vlines(line["bad"], 0, 1, color=colour, linewidth=0.8, linestyle=":", transform=foot["transform"])
+        if line["bad"]:
+            _mark(axis, line["bad"], colour)
     if _spans_decades(panel):
         axis.set_yscale("log")
     axis.set_title(panel["title"], loc="left", fontsize=11)
@@ -102,6 +104,18 @@ def _draw(axis: Any, panel: dict[str, Any]) -> None:
 def _gaps(values: list[float | None]) -> list[float]:
     """Values as matplotlib wants them: a gap is NaN."""
     return [float("nan") if value is None else value for value in values]
+
+
+def _mark(axis: Any, steps: list[int], colour: str) -> None:
+    """A cross at the panel's foot for each; where they are few, a dotted line of the run's colour says whose it is."""
+    foot = axis.get_xaxis_transform()
+    (crosses,) = axis.plot(
+        steps, [0.02] * len(steps), "x", color=_BAD, markersize=6, markeredgewidth=1.6, transform=foot, clip_on=False
+    )
+    # Left in, these would push the panels together: the layout takes them for labels outside.
+    crosses.set_in_layout(False)
+    if len(steps) <= _FEW:
+        axis.vlines(steps, 0, 1, color=colour, linewidth=0.8, linestyle=":", transform=foot).set_in_layout(False)
 
 
 def _spans_decades(panel: dict[str, Any]) -> bool:

@@ -144,11 +144,11 @@ def _choose(curves: list[_Curve], metrics: list[str] | None) -> list[str]:
 
 def _panels(curves: list[_Curve], wanted: list[str], smooth: float) -> list[dict[str, Any]]:
     """One panel per metric; a held-out metric is dashed in the panel of its own kind, where that is drawn too."""
-        names = sorted((name for name in wanted if owners[name] == owner), key=lambda name: name != owner)
+    owners = {name: base if (base := name.removeprefix("eval_")) in wanted else name for name in wanted}
     tags = _tags([curve.run.id for curve in curves])
     panels: list[dict[str, Any]] = []
     for owner in dict.fromkeys(owners.values()):
-        names = [name for name in wanted if owners[name] == owner]
+        names = sorted((name for name in wanted if owners[name] == owner), key=lambda name: name != owner)
         lines = [
             _line(curve, name, smooth, dashed=name != owner, label=tags[curve.run.id])
             for curve in curves

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,7 +95,7 @@ async def resume(app: App, request: ResumeRequest) -> ResumeResult:
         ArgumentError: the new end isn't beyond what is reached, or is given twice.
         RunError: the run lives (`run_live`), is no training or has nothing left to do (`nothing_left`), has no
             checkpoint to trust (`no_checkpoint`), is gone on with already (`duplicate_run`), or the new one didn't
-            start (`launch_failed`).
+            start (`launch_failed`, `not_enough`).
         ConfigError, DataError, ModelError: its config can't be trained any more, or points at nothing.
         EnvironmentFault: there is no complete training environment.
     """
@@ -106,7 +107,8 @@ async def resume(app: App, request: ResumeRequest) -> ResumeResult:
         )
     run = app.home.run(request.run_id)
     asked = runs.asked(run)
-    state = await anyio.to_thread.run_sync(states.read_state, run)
+    # Of a lost run, a trainer may still be writing: it is ended first.
+    state = await anyio.to_thread.run_sync(runs.settled_state, app, run)
     _refuse_unless_ended(request, asked, state)
     start = await anyio.to_thread.run_sync(_choose, run, asked, request)
     _refuse_reached(request, start)
@@ -114,12 +116,6 @@ async def resume(app: App, request: ResumeRequest) -> ResumeResult:
     extended = _extended(loaded.config, request)
     config = await anyio.to_thread.run_sync(configs.resolve_config, extended, run.root)
     digest = configs.digest(config)
-    if not request.again and (twin := await anyio.to_thread.run_sync(_twin, app, run.id, digest)) is not None:
-        raise RunError(
-            "duplicate_run",
-            f"Run {twin.id} goes on with {run.id} already, with the same config.",
-            next_step=f"get_run(run_id={twin.id!r}) shows it; {request.call(again=True)} starts another.",
-        )
     warnings = await configs.check_keys(app, config)
     told = {
         "config": str(run.config),
@@ -127,7 +123,8 @@ async def resume(app: App, request: ResumeRequest) -> ResumeResult:
         "extends": request.extends,
         "allow_changed_data": request.allow_changed_data,
     }
-    child = await launching.start_training(app, config, digest=digest, request=told, parent=run.id)
+    launch = await launching.training_launch(app, config, digest=digest, request=told, parent=run.id)
+    child = (await runs.start_once(app, launch, partial(_refuse_twin, app, request, digest))).run
     return ResumeResult(
         run_id=child.id,
         parent=run.id,
@@ -232,16 +229,21 @@ def _extended(config: Config, request: ResumeRequest) -> Config:
     return config.model_copy(update={"training": training})
 
 
-def _twin(app: App, parent: str, digest: str) -> RunPaths | None:
-    """A run that already goes on with `parent` by the same config, and lives or has succeeded."""
+def _refuse_twin(app: App, request: ResumeRequest, digest: str) -> None:
+    """Refuse what another run does already: same parent, same config, and it lives or has succeeded."""
+    if request.again:
+        return
     for run in runs.all_runs(app):
         record = runs.read_record(run.run_json)
-        if record is None or record.get("parent") != parent or record.get("config_digest") != digest:
+        if record is None or record.get("parent") != request.run_id or record.get("config_digest") != digest:
             continue
         state = states.read_state(run)
         if not states.is_over(state) or state.status == "succeeded":
-            return run
-    return None
+            raise RunError(
+                "duplicate_run",
+                f"Run {run.id} goes on with {request.run_id} already, with the same config.",
+                next_step=f"get_run(run_id={run.id!r}) shows it; {request.call(again=True)} starts another.",
+            )
 
 
 def _warnings(request: ResumeRequest, config: Config, state: RunState, start: _Start) -> list[str]:

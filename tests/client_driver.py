@@ -13,9 +13,9 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 
-async def main(config: str, command: str, *arguments: str) -> None:
-    server = StdioServerParameters(command=command, args=list(arguments), env=dict(os.environ))
-    async with Client(stdio_client(server)) as client:
+async def main(config: str, *server: str) -> None:
+    parameters = StdioServerParameters(command=server[0], args=list(server[1:]), env=dict(os.environ))
+    async with Client(stdio_client(parameters)) as client:
         answer = await client.call_tool("launch_run", {"config": config})
         assert answer.structured_content is not None
         os.write(1, f"{answer.structured_content['run_id']}\n".encode())
@@ -23,4 +23,4 @@ async def main(config: str, command: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:])
+    anyio.run(main, sys.argv[1], *sys.argv[2:])

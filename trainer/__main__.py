@@ -14,6 +14,7 @@ COMMANDS = {
     "inspect": "scan",
     "probe": "probe",
     "preview": "preview",
+    "sample": "sample",
     "tiny": "tiny",
 }
 

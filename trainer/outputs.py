@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import resource
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def peak_memory() -> dict[str, float]:
             memory[f"gpu{index}_allocated_gib"] = round(torch.cuda.max_memory_allocated(index) / 2**30, 3)
             memory[f"gpu{index}_reserved_gib"] = round(torch.cuda.max_memory_reserved(index) / 2**30, 3)
     return memory
+
+
+def parameters(model: Any) -> dict[str, dict[str, int]]:
+    """Numbers of trained and of frozen parameters by their precision; quantized ones count as they are stored."""
+    counts: dict[str, Counter[str]] = {"trained": Counter(), "frozen": Counter()}
+    for parameter in model.parameters():
+        kind = "trained" if parameter.requires_grad else "frozen"
+        counts[kind][str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+    return {kind: dict(found) for kind, found in counts.items()}
 
 
 def versions() -> dict[str, str]:

@@ -93,6 +93,7 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
         "epochs": round(trainer.state.epoch or 0.0, 4),
         **data.summary(),
         "metrics": {} if train_loss is None else {"train_loss": callbacks.finite(train_loss)},
+        "parameters": outputs.parameters(trainer.model),
         "memory": outputs.peak_memory(),
         "versions": outputs.versions(),
     }

@@ -11,7 +11,7 @@ from .results import Reason
 from .shapes import TRACED_FAMILIES
 from .variants import Worked
 
-_MEMORY_SOURCE = "closed form of TRL 1.16's step, compared with traces"
+_MEMORY_SOURCE = "closed form fitted to traces of TRL 1.16's step"
 _CPU_SOURCE = "closed form of the tensors; a CPU was seen to take 1.3 to 2.2 times that"
 _OURS = "our rule of thumb"
 
@@ -34,7 +34,7 @@ def explain(ask: Ask, worked: Worked) -> list[Reason]:
         text = f"packing: {worked.padding:.0%} of a batch would be padding"
         found.append(Reason(text=text, source="1.7 to 2.6 times the tokens per second, measured on TRL 1.16"))
     if not worked.step.checkpointing:
-        text = "no gradient checkpointing: the activations fit, and a step is about a fifth faster"
+        text = "no gradient checkpointing: the activations fit, and a step then recomputes nothing"
         found.append(Reason(text=text, source=memory_source))
     kind = f"99th percentile of {ask.lengths.sample:,} rows" if ask.lengths.measured else "a guess from the file's size"
     found.append(Reason(text=f"max_length {worked.max_length} from {kind}", source="token lengths"))

@@ -69,7 +69,9 @@ async def test_a_run_is_drawn_small_enough_for_a_chat_and_told_in_numbers_too(ap
 
 async def test_several_runs_and_metrics_share_one_picture(app: App):
     runs = [
-        make_run(app, f"2026010{i}-000000-sft-abcd{i}", make_rows(3000, level=1.0 + i / 5, bad=1700 if i == 1 else None))
+        make_run(
+            app, f"2026010{i}-000000-sft-abcd{i}", make_rows(3000, level=1.0 + i / 5, bad=1700 if i == 1 else None)
+        )
         for i in range(3)
     ]
     ids = [run.id for run in runs]

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import Table, parquet
 from training_runs import Train, failure_of, result_of, rows_of, stop_after, write_rows
 
 from model_trainer.services import metrics, run_view
 from model_trainer.services.app import App
-from model_trainer.trainer import manifests
+from model_trainer.trainer import manifests, records
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +32,7 @@ async def test_a_lora_run_ends_succeeded_with_a_better_model(app: App, train: Tr
     assert tail.verdict == "falling"
     assert tail.last_step == 12
     assert (await metrics.tail(app, run.id, cursor=tail.cursor)).rows == 0
+    assert all(0.1 < row["rss_gib"] < 8 for row in rows_of(run))
     assert json.loads((run.output / "adapter_config.json").read_text(encoding="utf-8"))["r"] == 4
     assert not (run.output / "training_args.bin").exists()
 
@@ -40,12 +42,36 @@ async def test_learning_rate_zero_does_not_make_the_model_better(app: App, train
     assert result["metrics"]["eval_loss"] == pytest.approx(result["metrics"]["eval_loss_before"], abs=1e-6)
 
 
-async def test_full_fine_tuning_saves_a_whole_model(app: App, train: Train):
-    run = await train(peft=None)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+async def test_full_fine_tuning_trains_and_saves_a_whole_model_in_the_configs_dtype(
+    app: App, tiny_model: Path, train: Train, dtype: str
+):
+    run = await train(peft=None, model={"name": str(tiny_model), "dtype": dtype}, training={"max_steps": 12})
     result = await result_of(app, run)
     assert result["output"]["kind"] == "model"
+    assert list(result["parameters"]["trained"]) == [dtype]
+    assert result["parameters"]["frozen"] == {}
+    assert stored_dtypes(run.output / "model.safetensors") == {{"float32": "F32", "bfloat16": "BF16"}[dtype]}
+    assert result["metrics"]["eval_loss"] < result["metrics"]["eval_loss_before"]
     view = await run_view.get(app, run.id)
     assert any("AutoModelForCausalLM" in line for line in view.load)
+
+
+async def test_a_lora_base_loads_in_the_configs_dtype_and_its_adapter_in_float32(
+    app: App, tiny_model: Path, train: Train
+):
+    run = await train(model={"name": str(tiny_model), "dtype": "bfloat16"}, training={"max_steps": 2})
+    result = await result_of(app, run)
+    assert list(result["parameters"]["frozen"]) == ["bfloat16"]
+    assert list(result["parameters"]["trained"]) == ["float32"]
+    assert stored_dtypes(run.output / "adapter_model.safetensors") == {"F32"}
+
+
+def stored_dtypes(path: Path) -> set[str]:
+    """Types in a safetensors file's header: 8 bytes of length, then JSON."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
 
 
 async def test_a_quantized_base_trains_an_adapter(app: App, train: Train):
@@ -80,6 +106,82 @@ async def test_alpaca_columns_are_mapped_and_chats_rendered(app: App, workspace:
     assert result["data"][0]["format"] == "messages"
 
 
+def chat(number: int, *, answers: bool = True) -> list[dict[str, str]]:
+    asked = [{"role": "user", "content": f"What is {number}?"}]
+    return [*asked, {"role": "assistant", "content": f"It is {number}."}] if answers else asked
+
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "double",
+            "description": "Twice a number",
+            "parameters": {"type": "object", "properties": {"number": {"type": "integer"}}},
+        },
+    }
+]
+CALL = {
+    "role": "assistant",
+    "tool_calls": [{"type": "function", "function": {"name": "double", "arguments": {"number": 4}}}],
+}
+FORMS: dict[str, list[dict[str, Any]]] = {
+    "text": [{"text": f"The number {i} comes after {i - 1}."} for i in range(20)],
+    "messages": [{"messages": chat(i)} for i in range(20)],
+    "conversational prompt and completion": [
+        {"prompt": chat(i, answers=False), "completion": chat(i)[1:]} for i in range(20)
+    ],
+    "tools": [
+        {
+            "messages": [*chat(i, answers=False), CALL, {"role": "tool", "content": "8"}, *chat(i)[1:]],
+            "tools": TOOLS,
+        }
+        for i in range(20)
+    ],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_every_form_of_rows_trains(app: App, workspace: Path, train: Train, form: str):
+    entry = {"path": write_rows(workspace / "rows.jsonl", FORMS[form])}
+    result = await result_of(app, await train(datasets=[entry], eval_dataset=None, training={"max_steps": 2}))
+    assert result["data"][0]["rows"] == 20
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl.gz", "folder"])
+async def test_every_kind_of_file_trains_and_so_does_a_held_out_file(
+    app: App, workspace: Path, train: Train, kind: str
+):
+    rows = [{"prompt": f"What is {i}, please?", "completion": f"It is {i}."} for i in range(20)]
+    path = write_files(workspace / "rows", kind, rows)
+    held_out = write_rows(workspace / "held.jsonl", rows[:6])
+    run = await train(datasets=[{"path": str(path)}], eval_dataset={"path": held_out}, training={"max_steps": 2})
+    result = await result_of(app, run)
+    assert [(one["rows"], one.get("eval", False)) for one in result["data"]] == [(20, False), (6, True)]
+    assert result["metrics"]["eval_loss"] > 0
+
+
+def write_files(stem: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
+    """The rows in one file, or, in two files of a folder."""
+    path = stem.with_suffix(f".{kind}")
+    match kind:
+        case "csv":
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        case "parquet":
+            parquet.write_table(Table.from_pylist(rows), path)
+        case "jsonl.gz":
+            path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+        case _:
+            stem.mkdir()
+            write_rows(stem / "a.jsonl", rows[:10])
+            write_rows(stem / "b.jsonl", rows[10:])
+            return stem
+    return path
+
+
 async def test_a_mixture_takes_each_dataset_by_its_weight(app: App, workspace: Path, train: Train):
     one = write_rows(workspace / "one.jsonl", [{"text": f"one {i}"} for i in range(10)])
     two = write_rows(workspace / "two.jsonl", [{"text": f"two {i}"} for i in range(10)])
@@ -110,9 +212,15 @@ async def test_columns_that_the_method_cannot_use_are_refused(app: App, workspac
 
 
 async def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(app: App, train: Train):
-    run = await train(peft=None, training={"learning_rate": 1.0, "max_grad_norm": 0, "max_steps": 60, "optim": "sgd"})
+    wild = {"learning_rate": 1.0, "max_grad_norm": 0, "max_steps": 60, "optim": "sgd", "save_steps": 1}
+    run = await train(peft=None, training=wild)
     failed = await failure_of(app, run)
     assert failed.reason == "diverged"
+    # A checkpoint of ruined weights is kept to look at, and never taken for a good one.
+    good, bad = manifests.last_good(run.checkpoints)
+    assert bad[0].problems == ("the weights hold NaN or infinity",)
+    named = records.read_json(run.checkpoints / manifests.LAST_GOOD) or {}
+    assert named.get("step") == (good.step if good is not None else None)
     tail = await metrics.tail(app, run.id, cursor=None)
     assert tail.verdict == "non_finite"
     assert tail.first_nonfinite_step is not None
