@@ -98,10 +98,17 @@ def make_run(app: App, number: int, *, checkpoints: int) -> RunPaths:
     run = app.home.new_run(f"{at:%Y%m%d-%H%M%S}-sft-{number:05d}")
     run.attempt(1).root.mkdir(parents=True)
     asked = {
-        **{"schema": 1, "id": run.id, "kind": "train", "where": "local", "argv": ["/opt/python", "-m", "x", "train"]},
-        **{"created": at.isoformat().replace("+00:00", "Z"), "config_digest": f"{number:016x}", "key": None},
-        **{"request": {"model": "org/model-0.6B", "method": "sft", "config": "/data/config.yaml"}, "parent": None},
-        "versions": {name: "1.2.3" for name in ("torch", "transformers", "trl", "peft", "datasets", "accelerate")},
+        "schema": 1,
+        "id": run.id,
+        "kind": "train",
+        "where": "local",
+        "argv": ["/opt/python", "-m", "x", "train"],
+        "created": at.isoformat().replace("+00:00", "Z"),
+        "config_digest": f"{number:016x}",
+        "key": None,
+        "request": {"model": "org/model-0.6B", "method": "sft", "config": "/data/config.yaml"},
+        "parent": None,
+        "versions": dict.fromkeys(("torch", "transformers", "trl", "peft", "datasets", "accelerate"), "1.2.3"),
     }
     records.write_json(run.run_json, asked)
     outcome: dict[str, Any] = {"failed": "oom_gpu"} if number % 10 == 3 else {"succeeded": "planned_end"}
@@ -126,11 +133,18 @@ def write_rows(path: Path, count: int) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for step in range(1, count + 1):
             loss = None if step == 654_321 else round(1.5 + 2 * math.exp(-step / 2e5) + 0.1 * math.sin(step), 4)
-            row = {
-                **{"step": step, "epoch": round(step / count, 4), "at": "2026-01-01T00:00:00.000Z", "loss": loss},
-                **{"grad_norm": 1.25, "learning_rate": 2e-4, "num_tokens": step * 512.0, "mean_token_accuracy": 0.71},
-                **({"nonfinite": ["loss"]} if loss is None else {}),
+            row: dict[str, Any] = {
+                "step": step,
+                "epoch": round(step / count, 4),
+                "at": "2026-01-01T00:00:00.000Z",
+                "loss": loss,
+                "grad_norm": 1.25,
+                "learning_rate": 2e-4,
+                "num_tokens": step * 512.0,
+                "mean_token_accuracy": 0.71,
             }
+            if loss is None:
+                row["nonfinite"] = ["loss"]
             file.write(json.dumps(row, separators=(",", ":")) + "\n")
 
 

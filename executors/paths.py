@@ -103,6 +103,7 @@ class RunPaths:
     attempts/<n>/       supervisor and trainer: config.yaml, metrics.jsonl, train.log, result.json, exit.json
     checkpoints/        trainer
     output/             trainer: adapter or model, tokenizer, summary
+    plots/              server: pictures of its metrics, drawn on request
     exit.json           supervisor, once: the terminal record
     """
 
@@ -140,6 +141,10 @@ class RunPaths:
     @property
     def output(self) -> Path:
         return self.root / "output"
+
+    @property
+    def plots(self) -> Path:
+        return self.root / "plots"
 
     @property
     def attempts(self) -> Path:

@@ -17,6 +17,7 @@ from ..executors.paths import RUN_ID, RunPaths
 from ..executors.states import RunState, read_state
 from ..services.app import App
 from ..services.result import Frozen
+from ..services.run_view import harmless_state
 from ..tools.spec import Opened
 from ..trainer import records
 from ..trainer.contract import FORMATS, METHODS
@@ -72,7 +73,7 @@ def register(server: ModelTrainerServer, opened: Opened) -> None:
         return RunDocument(
             run_id=found.id,
             kind=str(asked.get("kind", "unknown")),
-            state=read_state(found),
+            state=harmless_state(read_state(found)),
             attempt=attempt.number,
             folder=str(found.root),
             config=str(_config_file(found)),

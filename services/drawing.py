@@ -1,7 +1,7 @@
 """Draw curves as a PNG: `python -m model_trainer.services.drawing`, a child of the server.
 
 Reads one JSON object on stdin (see `plotting.py`, which writes it) and writes the file that it names. A process of its
-own, because matplotlib takes a second and 80 MB that a server which lives for days must not keep.
+own, because matplotlib takes a second and 60 MB that a server which lives for days must not keep.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ def main() -> None:
     """Draw what stdin asks for."""
     asked = json.load(sys.stdin)
     import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     mpl.rcParams.update({"font.size": 10, "axes.edgecolor": "#999999", "text.color": _INK, "axes.labelcolor": _INK})
     mpl.rcParams.update(
@@ -42,9 +40,8 @@ def main() -> None:
     panels: list[dict[str, Any]] = asked["panels"]
     columns = 1 if len(panels) == 1 else 2
     rows = -(-len(panels) // columns)
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(9, 5 if rows == 1 else 6.4), dpi=100, layout="constrained", squeeze=False
-    )
+    figure: Any = Figure(figsize=(9, 5 if rows == 1 else 6.4), dpi=100, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for index, axis in enumerate(axes.flat):
         if index < len(panels):
             _draw(axis, panels[index])
@@ -61,11 +58,12 @@ def _legend(figure: Any, lines: list[dict[str, Any]]) -> None:
     """One legend for all panels, above them: a colour per run."""
     from matplotlib.lines import Line2D
 
-    labels = {line["label"]: _COLOURS[line["colour"] % len(_COLOURS)] for line in lines}
+    labels = {line["label"]: _colour(line) for line in lines}
     handles = [Line2D([], [], color=colour, linewidth=2, label=label) for label, colour in labels.items()]
     if any(line["bad"] for line in lines):
-        cross = {"marker": "x", "markersize": 6, "markeredgewidth": 1.6}
-        handles.append(Line2D([], [], color=_BAD, linestyle="", label="NaN or infinite", **cross))
+        cross = Line2D([], [], color=_BAD, linestyle="", marker="x", markersize=6, markeredgewidth=1.6)
+        cross.set_label("NaN or infinite")
+        handles.append(cross)
     figure.legend(handles=handles, loc="upper left", ncols=_COLUMNS, frameon=False, fontsize=9.5)
     rows = -(-len(handles) // _COLUMNS)
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.2 * (rows + 0.9) / figure.get_figheight()))
@@ -75,7 +73,7 @@ def _draw(axis: Any, panel: dict[str, Any]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for line in panel["lines"]:
-        colour = _COLOURS[line["colour"] % len(_COLOURS)]
+        colour = _colour(line)
         style = "--" if line["dashed"] else "-"
         steps, values = line["steps"], _gaps(line["values"])
         marker = "o" if len(steps) <= _FEW else None
@@ -99,6 +97,12 @@ def _draw(axis: Any, panel: dict[str, Any]) -> None:
     if len({step for line in panel["lines"] for step in line["steps"]}) == 1:
         step = panel["lines"][0]["steps"][0]
         axis.set_xlim(step - 1, step + 1)
+
+
+def _colour(line: dict[str, Any]) -> str:
+    """The run's own."""
+    number: int = line["colour"]
+    return _COLOURS[number % len(_COLOURS)]
 
 
 def _gaps(values: list[float | None]) -> list[float]:

@@ -93,7 +93,8 @@ class _View:
 
     def _rows(self, start: int, end: int) -> list[Bucket]:
         return [
-            _one(row, *place) for row, *place in pyramid.parse_rows(os.pread(self._file, max(0, end - start), start), start)
+            _one(row, *place)
+            for row, *place in pyramid.parse_rows(os.pread(self._file, max(0, end - start), start), start)
         ]
 
 

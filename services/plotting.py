@@ -121,15 +121,15 @@ def _by_metric(pieces: list[Bucket]) -> dict[str, list[Stat]]:
 
 def _choose(curves: list[_Curve], metrics: list[str] | None) -> list[str]:
     there = sorted({name for curve in curves for name in curve.series})
-    run_id = curves[0].run.id
     if not there:
         raise RunError(
             "no_metrics",
             "No metrics were written yet.",
-            next_step=f"get_run(run_id={run_id!r}, wait_seconds=45) waits; then call plot_metrics again.",
+            next_step=f"get_run(run_id={curves[0].run.id!r}, wait_seconds=45) waits; then call plot_metrics again.",
         )
     if metrics is None:
         return [name for name in _DEFAULT if name in there] or there[:1]
+    ids = [curve.run.id for curve in curves]
     for name in metrics:
         if name not in there:
             near = get_close_matches(name, there, n=1, cutoff=0.4)
@@ -137,7 +137,7 @@ def _choose(curves: list[_Curve], metrics: list[str] | None) -> list[str]:
             raise ArgumentError(
                 "invalid_arguments",
                 f"There is no metric {name[:80]!r}: {guess}There are {', '.join(there[:30])}.",
-                next_step=f"plot_metrics(run_ids={[curve.run.id for curve in curves]!r}, metrics={near or there[:2]!r}) draws.",
+                next_step=f"plot_metrics(run_ids={ids!r}, metrics={near or there[:2]!r}) draws.",
             )
     return list(dict.fromkeys(metrics))
 
@@ -208,7 +208,7 @@ def _summary(run_id: str, name: str, stats: list[Stat]) -> Drawn:
 def _place(app: App, found: list[RunPaths], wanted: list[str], smooth: float) -> Path:
     """Where the picture goes: into the run's own folder, or the cache for a picture of several runs."""
     one = len(found) == 1
-    folder = found[0].root / "plots" if one else app.home.cache / "plots"
+    folder = found[0].plots if one else app.home.cache / "plots"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     what = json.dumps([[run.id for run in found], wanted, smooth])
     return folder / f"{hashlib.sha256(what.encode()).hexdigest()[:12]}.png"

@@ -145,6 +145,12 @@ def _refuse_unless_ended(request: ResumeRequest, asked: dict[str, Any], state: R
             f"Run {request.run_id} is of kind {asked['kind']}; only training runs can be gone on with.",
             next_step="list_runs(kind='train') shows the training runs.",
         )
+    if state.status == "unreachable":
+        raise RunError(
+            "run_live",
+            f"Run {request.run_id} can't be seen from here: it may live on another machine.",
+            next_step=f"get_run(run_id={request.run_id!r}) says since when; resume it where it was started.",
+        )
     if not states.is_over(state):
         raise RunError(
             "run_live",

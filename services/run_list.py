@@ -14,7 +14,6 @@ from . import runs
 from .app import App
 from .result import Frozen, Result
 
-
 #: Files of one run that are counted; a run has a few dozen.
 _FILES = 10_000
 

@@ -86,7 +86,7 @@ async def get(app: App, run_id: str, *, wait_seconds: float = 0, progress: Progr
 
 def _view(run: RunPaths) -> RunView:
     asked = runs.asked(run)
-    state = _harmless(states.read_state(run))
+    state = harmless_state(states.read_state(run))
     result = runs.read_result(run) or {}
     request: dict[str, Any] = asked.get("request", {})
     succeeded = state.status == "succeeded"
@@ -113,7 +113,7 @@ def _view(run: RunPaths) -> RunView:
     )
 
 
-def _harmless(state: RunState) -> RunState:
+def harmless_state(state: RunState) -> RunState:
     """The state with what an exception said made fit to quote: it may hold a token or a terminal code."""
     return state.model_copy(update={"detail": quote(state.detail, _DETAIL)}) if state.status == "failed" else state
 
@@ -204,4 +204,7 @@ def _next(run_id: str, kind: str, state: RunState) -> str:
         case states.Failed():
             return f"tail_logs(run_id={run_id!r}) shows more; then write_config(run={run_id!r}, …) and launch_run."
         case _:
-            return f"write_config(run={run_id!r}, path=…) takes its config for a new run; launch_run starts it."
+            return (
+                f"resume_run(run_id={run_id!r}) goes on from its last checkpoint, if it has one; "
+                f"write_config(run={run_id!r}, path=…) takes its config for a new run."
+            )

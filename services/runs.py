@@ -193,6 +193,9 @@ async def wait(app: App, run: RunPaths, *, seconds: float, progress: Progress = 
             if now is not None and now["message"] != told:
                 told = now["message"]
                 await progress(float(now["done"]), None if now["total"] is None else float(now["total"]), told)
+            elif isinstance(state, states.Queued) and state.why != told:
+                told = state.why
+                await progress(0.0, None, f"queued, position {state.position}: {told}")
             await anyio.sleep(_LOOK_SECONDS)
             state = settled_state(app, run)
     return state

@@ -20,7 +20,7 @@ from .result import Frozen, Result
 from .untrusted import clean, quote
 
 #: Seconds for the child: an answer must come within 45.
-_SECONDS = 44.0
+SECONDS = 44.0
 
 #: Characters of one answer in the structure, of a prompt in the text, and of all answers in the text.
 _ANSWER = 2000
@@ -77,7 +77,7 @@ class Samples(Result):
             lines.append(f"{number}. {clean(sample.prompt, _PROMPT)}")
             for name, said in (("base", sample.base), ("tuned", sample.tuned)):
                 cut = "" if said.ended else " [cut by max_new_tokens]"
-                lines.append(f"   {name} ({said.tokens} tokens): {clean(said.text, each)}{cut}")
+                lines.append(f"   {name} ({said.tokens} tokens): {clean(said.text, each) or '(nothing)'}{cut}")
         return "\n".join([*lines, "--- end of untrusted text ---"])
 
 
@@ -105,14 +105,14 @@ async def sample(app: App, run_id: str, request: SampleRequest) -> Samples:
     }
     python = await anyio.to_thread.run_sync(_python, app, run)
     try:
-        said = await call_trainer(app, python, ["sample"], asked, seconds=_SECONDS)
+        said = await call_trainer(app, python, ["sample"], asked, seconds=SECONDS)
     except LimitError:
         raise LimitError(
             "timed_out",
             f"{len(request.prompts)} prompts of up to {request.max_new_tokens} tokens, twice, took longer than "
-            f"{_SECONDS:.0f} s with loading.",
-            next_step=f"sample_model(run_id={run_id!r}, prompts=[…one…], max_new_tokens={_fewer(request)}) asks for less; "
-            f"get_run(run_id={run_id!r}) has the lines that load the output in Python.",
+            f"{SECONDS:.0f} s with loading.",
+            next_step=f"sample_model(run_id={run_id!r}, prompts=[…one…], max_new_tokens={_fewer(request)}) asks for "
+            f"less; get_run(run_id={run_id!r}) has the lines that load the output in Python.",
         ) from None
     if "problem" in said:
         raise _problem(run_id, said)
@@ -141,7 +141,9 @@ def _output(run: RunPaths) -> _Output:
     elif state.status == "succeeded":
         next_step = "list_runs(status='succeeded') shows the training runs that left a model."
     else:
-        next_step = f"get_run(run_id={run.id!r}) says why it ended; resume_run(run_id={run.id!r}) goes on from its checkpoint."
+        next_step = (
+            f"get_run(run_id={run.id!r}) says why it ended; resume_run(run_id={run.id!r}) goes on from its checkpoint."
+        )
     raise RunError("no_output", f"Run {run.id} is {state.status} and has no model to sample from.", next_step=next_step)
 
 

@@ -84,7 +84,9 @@ def stalled(pieces: Sequence[Bucket], moved: datetime | None, now: datetime) -> 
     quiet = (now - max(times[-1], moved or times[-1])).total_seconds()
     if quiet <= max(STALL_SECONDS, _STALL_INTERVALS * usual):
         return None
-    return f"no row and no step for {quiet / 60:.0f} min, rows came every {usual:.1f} s; a long evaluation looks the same"
+    return (
+        f"no row and no step for {quiet / 60:.0f} min, rows came every {usual:.1f} s; a long evaluation looks the same"
+    )
 
 
 def _time(text: str) -> datetime | None:

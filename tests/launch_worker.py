@@ -1,8 +1,9 @@
 """Plays another server process: launches runs as one does, and prints a line for each.
 
 `many PROGRAM COUNT`: COUNT runs of PROGRAM on two CPU slots. `config PATH [KEY]`: launch_run of a config; prints the
-run's id and `new` or `already`, or the error's code. `doomed PROGRAM COUNT SEED`: fork COUNT launchers of which each is
-killed at a random moment.
+run's id and `new` or `already`, or the error's code. `keys PROGRAM COUNT`: one run for each of COUNT keys, as fast as
+possible. `doomed PROGRAM COUNT SEED`: fork COUNT launchers of which each is killed at a random moment. `config` and
+`keys` begin when their stdin ends, so that several begin together.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import random
 import select
 import signal
 import sys
+import time
 from pathlib import Path
 
 import anyio
 
 from model_trainer.executors.errors import ModelTrainerError
-from model_trainer.executors.paths import Home
+from model_trainer.executors.paths import Home, RunPaths
 from model_trainer.executors.queueing import Pool
 from model_trainer.services import launching, runs
 from model_trainer.services.app import App
@@ -38,7 +40,6 @@ async def many(app: App, program: str, count: int) -> None:
 
 
 async def config(app: App, path: str, key: str | None) -> None:
-    # All begin together: the one who started us closes its end of the pipe.
     sys.stdin.read()
     try:
         result = await launching.launch(app, path, again=False, key=key)
@@ -48,18 +49,37 @@ async def config(app: App, path: str, key: str | None) -> None:
         say(f"{result.run_id} {'already' if result.already_running else 'new'}")
 
 
+async def keys(app: App, program: str, count: int) -> None:
+    sys.stdin.read()
+    for number in range(count):
+        key = f"key-{number}"
+        launch = runs.Launch(kind="train", python=Path(program), label="test", request={}, key=key)
+
+        def former(key: str = key) -> RunPaths | None:
+            return runs.find_by_key(app, key, "train")
+
+        started = await runs.start_once(app, launch, former)
+        say(f"{key} {started.run.id}")
+
+
 def doomed(app: App, program: str, count: int, seed: int) -> None:
     chance = random.Random(seed)
-    for _ in range(count):
+    # The first may live: what it takes on this machine is what the others' moments are drawn from.
+    limit, longest = 60.0, 0.0
+    for number in range(count + 1):
+        began = time.monotonic()
         child = os.fork()
         if child == 0:
             anyio.run(many, app, program, 1)
             os._exit(0)
         ended = os.pidfd_open(child)
-        select.select([ended], [], [], chance.uniform(0.0, 0.15))
+        select.select([ended], [], [], limit)
+        if number == 0:
+            longest = 1.5 * (time.monotonic() - began)
         signal.pidfd_send_signal(ended, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(ended)
+        limit = chance.uniform(0.0, longest)
 
 
 def main(arguments: list[str]) -> None:
@@ -69,6 +89,8 @@ def main(arguments: list[str]) -> None:
             anyio.run(many, app, program, int(count))
         case ["config", path, *key]:
             anyio.run(config, app, path, key[0] if key else None)
+        case ["keys", program, count]:
+            anyio.run(keys, app, program, int(count))
         case ["doomed", program, count, seed]:
             doomed(app, program, int(count), int(seed))
         case _:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from . import outputs, records
+from . import outputs, pyramid, records
 
 #: Seconds between two writes of progress.json; metric rows are written at every log step.
 PROGRESS_SECONDS = 0.5
@@ -35,7 +35,7 @@ class Watcher(TrainerCallback):
     def __init__(
         self, attempt: Path, stopping: Flag, *, nonfinite_steps: int, first_eval_loss: float | None = None
     ) -> None:
-        self._metrics = attempt / "metrics.jsonl"
+        self._rows = pyramid.MetricsWriter(attempt / "metrics.jsonl")
         self._progress = attempt / "progress.json"
         self._stopping = stopping
         self._limit = nonfinite_steps
@@ -71,7 +71,7 @@ class Watcher(TrainerCallback):
         row |= outputs.memory_now()
         if bad:
             row["nonfinite"] = bad
-        records.append_line(self._metrics, row)
+        self._rows.append(row)
         if self.first_eval_loss is None and state.global_step == 0:
             self.first_eval_loss = row.get("eval_loss")
         self._guard(row, bad, control)

@@ -73,6 +73,23 @@ def save(folder: Path, trainer: Any, data: Sequence[Mapping[str, Any]]) -> None:
     records.write_json(folder / manifests.CONTINUATION, record)
 
 
+class KeepsPrecision:
+    """Mixed into a trainer: loading a checkpoint leaves every parameter in the precision it had.
+
+    TRL trains a quantized model's adapter in bfloat16; PEFT casts what it loads to float32, and the run would go on
+    with other roundings (and other memory) than it was stopped with.
+    """
+
+    model: Any
+
+    def _load_from_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        before = {name: parameter.dtype for name, parameter in self.model.named_parameters()}
+        super()._load_from_checkpoint(*arguments, **options)  # pyright: ignore[reportAttributeAccessIssue]
+        for name, parameter in self.model.named_parameters():
+            if parameter.dtype != before.get(name, parameter.dtype):
+                parameter.data = parameter.data.to(before[name])
+
+
 class Continuer(TrainerCallback):
     """Puts the open window of the curve back when the training begins, and the rate of a lengthened schedule."""
 

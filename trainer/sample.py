@@ -51,7 +51,11 @@ def sample(asked: dict[str, Any]) -> dict[str, Any]:
         before = [_generate(base, tokenizer, one, asked) for one in inputs]
         del base
         gc.collect()
-        whole = {**config, "quantization": None, "model": {**config["model"], "name": asked["output"], "revision": None}}
+        whole = {
+            **config,
+            "quantization": None,
+            "model": {**config["model"], "name": asked["output"], "revision": None},
+        }
         tuned = _load(whole, device)
     after = [_generate(tuned, tokenizer, one, asked) for one in inputs]
     return {

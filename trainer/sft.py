@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from . import data, models
+from .continuing import KeepsPrecision
 from .failures import Failure
 
 
@@ -21,6 +22,10 @@ class Job:
 
     trainer: SFTTrainer
     checkpoint_limit: int | None
+
+
+class Trainer(KeepsPrecision, SFTTrainer):
+    """TRL's, able to go on exactly."""
 
 
 def build(
@@ -97,7 +102,7 @@ def make_trainer(
     held_out: Dataset | None,
 ) -> SFTTrainer:
     """TRL's trainer over given parts: also what shows how rows are rendered and masked."""
-    return SFTTrainer(
+    return Trainer(
         model=model,
         args=arguments,
         train_dataset=train,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -231,6 +232,22 @@ def test_a_live_run_without_rows_for_long_seems_stalled():
     slow = [piece for index, piece in enumerate(pieces) if index % 10 == 0]  # 100 s apart
     assert verdicts.stalled(slow, None, START + timedelta(seconds=290 + 1900)) is None
     assert verdicts.stalled(slow, None, START + timedelta(seconds=290 + 2100)) is not None
+
+
+async def test_the_answer_about_a_running_run_says_that_it_seems_stalled(app: App, run: RunPaths):
+    write(run.attempt(1).metrics, [3.0 - 0.01 * step for step in range(30)])
+    records.append_line(run.events, {"event": "running", "at": "2026-01-01T00:00:00Z"})
+    holder = os.open(run.lock, os.O_RDWR | os.O_CREAT)
+    try:
+        assert records.try_lock(holder)
+        tail = await metrics.tail(app, run.id, cursor=None)
+        assert tail.status == "running"
+        assert tail.verdict == "stalled"
+        assert "Stalled: no row" in tail.text()
+        run.attempt(1).progress.touch()  # steps go on, they are only not logged
+        assert (await metrics.tail(app, run.id, cursor=None)).verdict == "falling"
+    finally:
+        os.close(holder)
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "12", "zz-1", "1-", "-1--1"])

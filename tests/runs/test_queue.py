@@ -49,6 +49,21 @@ async def test_a_run_waits_for_the_slot_and_says_who_has_it(app: App, workspace:
     assert [row["event"] for row in events(second)] == ["starting", "queued", "leased", "running", "ended"]
 
 
+async def test_who_waits_for_a_queued_run_is_told_what_it_waits_for(app: App, workspace: Path):
+    first = await start(app, waiting(workspace), pool=ONE)
+    await until(first, "running")
+    second = await start(app, program(workspace, SUCCEEDS), pool=ONE)
+    told: list[str] = []
+
+    async def progress(done: float, total: float | None, message: str) -> None:
+        told.append(message)
+        (workspace / "go").touch()
+
+    assert (await runs.wait(app, second, seconds=60, progress=progress)).status == "succeeded"
+    assert first.id in told[0]
+    assert "position 1" in told[0]
+
+
 async def test_the_queue_is_served_in_the_order_of_launching(app: App, workspace: Path):
     log = workspace / "order"
     python = program(workspace, f'echo "$(basename "$(dirname "$(dirname "$4")")")" >> {log}; {SUCCEEDS}')
@@ -218,17 +233,33 @@ def config(shell_config: Path, workspace: Path) -> Path:
     return shell_config
 
 
-@pytest.mark.parametrize("key", ["mine", None])
-async def test_many_processes_that_launch_the_same_at_once_start_one_run(app: App, config: Path, key: str | None):
-    servers = [server_process("config", str(config), *([key] if key else [])) for _ in range(4)]
+def said_together(*arguments: str) -> list[str]:
+    """The lines of four servers that begin at the same moment."""
+    servers = [server_process(*arguments) for _ in range(4)]
     for server in servers:
         assert server.stdin is not None
         server.stdin.close()
-    said = []
+    said: list[str] = []
     for server in servers:
         assert server.stdout is not None
         with server, server.stdout as output:
-            said.append(output.read().decode().strip())
+            said += output.read().decode().splitlines()
+        assert server.returncode == 0
+    return said
+
+
+async def test_a_key_is_one_run_however_many_processes_use_it_at_the_same_moment(app: App, workspace: Path):
+    said = said_together("keys", str(program(workspace, SUCCEEDS)), "12")
+    assert len(said) == 48
+    assert len(set(said)) == 12
+    assert len(list(runs.all_runs(app))) == 12
+    for run in runs.all_runs(app):
+        assert (await runs.wait(app, run, seconds=60)).status == "succeeded"
+
+
+@pytest.mark.parametrize("key", ["mine", None])
+async def test_many_processes_that_launch_the_same_at_once_start_one_run(app: App, config: Path, key: str | None):
+    said = said_together("config", str(config), *([key] if key else []))
     assert len([line for line in said if line.endswith(" new")]) == 1
     (run,) = runs.all_runs(app)
     if key is not None:

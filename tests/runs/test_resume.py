@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ from model_trainer.trainer import manifests, records
 pytestmark = pytest.mark.anyio
 
 DROPOUT = {**LORA, "lora_dropout": 0.3}
-PACKED = {"packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
-EPOCHS = {"max_steps": -1, "eval_strategy": "epoch", "save_strategy": "epoch"}
+EPOCHS = {"max_steps": -1, "eval_strategy": "epoch"}
 
 
 async def resume(app: App, run: RunPaths, **asked: Any) -> tuple[RunPaths, ResumeResult]:
@@ -41,30 +41,41 @@ async def refused(app: App, run: RunPaths, **asked: Any) -> RunError:
     return caught.value
 
 
-@pytest.mark.parametrize(
-    ("rows", "peft", "training"),
-    [
-        pytest.param(100, DROPOUT, {}, id="dropout"),
-        pytest.param(100, DROPOUT, PACKED, id="packing"),
-        pytest.param(100, DROPOUT, {"logging_steps": 7}, id="metric rows over several steps"),
-        pytest.param(100, None, {**EPOCHS, "num_train_epochs": 3}, id="epochs"),
-        pytest.param(
-            5, DROPOUT, {**EPOCHS, "num_train_epochs": 45, "save_strategy": "no"}, id="a stop at an epoch's end"
-        ),
-    ],
-)
+@dataclass(frozen=True)
+class Case:
+    """What is trained on the first `rows` rows."""
+
+    training: dict[str, Any]
+    rows: int = 100
+    peft: dict[str, Any] | None = field(default_factory=lambda: DROPOUT)
+    dtype: str = "float32"
+    quantization: str | None = None
+
+
+CASES = {
+    "dropout": Case({}),
+    "packing": Case({"packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}),
+    "metric rows over several steps": Case({"logging_steps": 7}),
+    "all weights, by epochs": Case({**EPOCHS, "num_train_epochs": 3, "save_strategy": "epoch"}, peft=None),
+    "bfloat16": Case({}, dtype="bfloat16"),
+    "quantized": Case({}, dtype="bfloat16", quantization="nf4"),
+    "a stop at an epoch's end": Case({**EPOCHS, "num_train_epochs": 45, "save_strategy": "no"}, rows=5),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_the_curve_after_stop_and_resume_is_the_uninterrupted_one(
-    app: App,
-    workspace: Path,
-    pairs: Path,
-    train: Train,
-    rows: int,
-    peft: dict[str, Any] | None,
-    training: dict[str, Any],
+    app: App, workspace: Path, pairs: Path, tiny_model: Path, train: Train, case: Case
 ):
     few = workspace / "few.jsonl"
-    few.write_text("".join(pairs.read_text(encoding="utf-8").splitlines(keepends=True)[:rows]), encoding="utf-8")
-    asked: dict[str, Any] = {"datasets": [{"path": str(few)}], "peft": peft, "training": {"max_steps": 60, **training}}
+    few.write_text("".join(pairs.read_text(encoding="utf-8").splitlines(keepends=True)[: case.rows]), encoding="utf-8")
+    asked: dict[str, Any] = {
+        "model": {"name": str(tiny_model), "dtype": case.dtype},
+        "datasets": [{"path": str(few)}],
+        "peft": case.peft,
+        "quantization": case.quantization,
+        "training": {"max_steps": 60, **case.training},
+    }
     whole = await train(**asked)
     wanted = await result_of(app, whole)
     stopped = await train(**asked)
