@@ -19,7 +19,6 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.types import CallToolResult
 
-from ..executors.errors import LimitError
 from ..executors.paths import Home
 from ..services.app import App
 from ..services.children import call_trainer
@@ -30,6 +29,9 @@ from .demo_data import write_pairs
 #: Rows of the demo's data, and the size of its model: chosen so that training takes about a minute on two cores.
 ROWS = 3000
 MODEL = {"vocab_size": 4096, "hidden_size": 192, "layers": 4}
+
+#: What base and tuned model are asked at the end, in the form of the training data.
+PROMPT = "def json.loads(s):\n"
 
 
 def main(arguments: list[str]) -> int:
@@ -91,12 +93,16 @@ async def _drive(client: Client, model: Path, folder: Path, started: float) -> i
     )
     launched = await _call(client, "launch_run", config=config["path"], again=True)
     run_id = launched["run_id"]
-    view = await _watch(client, run_id)
-    await _call(client, "tail_metrics", run_id=run_id)
-    await _call(client, "list_runs", limit=1)
+    await _watch(client, run_id, until_step=40)
+    await _call(client, "stop_run", run_id=run_id, wait_seconds=40)
+    resumed = await _call(client, "resume_run", run_id=run_id)
+    view = await _watch(client, resumed["run_id"])
+    await _call(client, "tail_metrics", run_id=view["run_id"])
     if view["state"]["status"] != "succeeded":
         _tell(f"\nThe run {view['state']['status']}. {view['next_step']}")
         return 1
+    await _call(client, "plot_metrics", run_ids=[run_id, view["run_id"]])
+    await _call(client, "sample_model", 9, run_id=view["run_id"], prompts=[PROMPT], max_new_tokens=24)
     before, after = view["metrics"]["eval_loss_before"], view["metrics"]["eval_loss"]
     _tell(
         f"\nHeld-out loss before {before:.3f}, after {after:.3f}, in {time.monotonic() - started:.0f} s in all.\n"
@@ -107,38 +113,41 @@ async def _drive(client: Client, model: Path, folder: Path, started: float) -> i
     return 0 if after < before else 1
 
 
-async def _watch(client: Client, run_id: str) -> dict[str, Any]:
-    """Wait for the run's end, showing its own words as they come."""
+async def _watch(client: Client, run_id: str, until_step: int | None = None) -> dict[str, Any]:
+    """Wait for the run's end, or for a step, showing its own words as they come."""
     live = sys.stdout.isatty()
+    shown = ""
 
     async def show(progress: float, total: float | None, message: str | None) -> None:
+        nonlocal shown
+        if message is None or message == shown:
+            return
+        shown = message
         if live:
             sys.stdout.write(f"\r\x1b[K  … {message}")
             sys.stdout.flush()
-        elif total and int(progress) % max(1, int(total) // 8) == 0:
+        elif total is None or int(progress) % max(1, int(total) // 8) == 0:
             _tell(f"  … {message}")
 
-    for _ in range(40):
-        result = await client.call_tool("get_run", {"run_id": run_id, "wait_seconds": 40}, progress_callback=show)
+    while True:
+        wait = 40 if until_step is None else 1
+        result = await client.call_tool("get_run", {"run_id": run_id, "wait_seconds": wait}, progress_callback=show)
         view = _structure(result)
-        if view["state"]["status"] in ("succeeded", "failed", "cancelled", "lost"):
-            if live:
+        over = view["state"]["status"] in ("succeeded", "failed", "cancelled", "lost")
+        step = (view.get("progress") or {}).get("step", 0)
+        if over or (until_step is not None and step >= until_step):
+            if live and shown:
                 sys.stdout.write("\r\x1b[K")
-            _tell(f"get_run(run_id={run_id!r}, wait_seconds=40)\n{_short(result)}")
+            _tell(f"get_run(run_id={run_id!r}, wait_seconds={wait})\n{_short(result)}")
             return view
-    raise LimitError(
-        "timed_out",
-        f"Run {run_id} is still going.",
-        next_step=f'model-trainer call get_run --json \'{{"run_id": "{run_id}"}}\'',
-    )
 
 
-async def _call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    """Call a tool, show the call and the beginning of its answer, return the structure."""
+async def _call(client: Client, tool: str, lines: int = 2, **arguments: Any) -> dict[str, Any]:
+    """Call a tool, show the call and the first lines of its answer, return the structure."""
     shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     _tell(f"{tool}({shown if len(shown) < 140 else shown[:137] + '…'})")
     result = await client.call_tool(tool, arguments)
-    _tell(_short(result))
+    _tell(_short(result, lines))
     if result.is_error:
         raise SystemExit(1)
     return _structure(result)

@@ -28,7 +28,7 @@ def between(text: str, mark: str) -> str:
 def tool_table() -> str:
     lines = ["| tool | what it does |", "|---|---|"]
     for tool in TOOLS:
-        first = " ".join((inspect.getdoc(tool.function) or "").split("\n\n")[0].split())
+        first = re.split(r"(?<=\.)\s", " ".join((inspect.getdoc(tool.function) or "").split()))[0]
         lines.append(f"| `{tool.name}` | {first} |")
     return "\n".join(lines) + "\n"
 

@@ -20,7 +20,7 @@ async def sample_model(
         list[Annotated[str, Field(min_length=1, max_length=2000)]],
         Field(description="Like the prompts of its data", min_length=1, max_length=5),
     ],
-    max_new_tokens: Annotated[Integer, Field(ge=1, le=256)] = 64,
+    max_new_tokens: Annotated[Integer, Field(ge=1, le=256, description="Length of an answer")] = 64,
     temperature: Annotated[Number, Field(ge=0, le=2, description="0: always the likeliest token")] = 0,
     seed: Annotated[Integer, Field(ge=0, le=2**32 - 1, description="For temperature above 0")] = 0,
     rendering: Annotated[

@@ -115,9 +115,10 @@ class Continuer(TrainerCallback):
         ):
             # The restored optimizer has the old schedule's rate, 0 at its end, and the first step would use it.
             parts = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-            scheduler._last_lr = [base * factor(scheduler.last_epoch) for base, factor in parts]
-            for group, rate in zip(kwargs["optimizer"].param_groups, scheduler._last_lr, strict=True):
+            rates = [base * factor(scheduler.last_epoch) for base, factor in parts]
+            for group, rate in zip(kwargs["optimizer"].param_groups, rates, strict=True):
                 group["lr"] = rate
+            scheduler._last_lr = rates  # pyright: ignore[reportPrivateUsage]
 
 
 def adopt(trainer: Any, checkpoint: Checkpoint) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,6 +157,29 @@ def test_a_pyramid_that_lags_or_belongs_to_another_file_is_not_trusted(run: RunP
     assert {piece.stats["loss"].greatest for piece in reading.pieces} == {1.0}
     path.write_bytes(path.read_bytes()[:2000])
     assert metric_rows.read(path, live=False).rows < 90
+
+
+def test_a_reader_beside_a_writer_sees_every_row_once(run: RunPaths):
+    path = run.attempt(1).metrics
+    rows = make_rows([3.0] * 6000)
+
+    def work() -> None:
+        writer = MetricsWriter(path)
+        for row in rows:
+            writer.append(row)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    seen: list[int] = []
+    while thread.is_alive() or not seen or seen[-1] < len(rows):
+        reading = metric_rows.read(path, live=True)
+        seen.append(reading.rows)
+        places = [0, *(piece.end for piece in reading.pieces)]
+        assert [piece.start for piece in reading.pieces] == places[:-1]
+        assert places[-1] == reading.cursor.offset
+        assert reading.rows == (reading.pieces[-1].steps[1] if reading.pieces else 0)
+    thread.join()
+    assert seen == sorted(seen)
 
 
 def test_a_full_disk_for_the_pyramid_does_not_lose_a_row(run: RunPaths):

@@ -50,6 +50,7 @@ class Case:
     peft: dict[str, Any] | None = field(default_factory=lambda: DROPOUT)
     dtype: str = "float32"
     quantization: str | None = None
+    eval_dataset: dict[str, Any] | None = field(default_factory=lambda: {"fraction": 0.1})
 
 
 CASES = {
@@ -58,7 +59,8 @@ CASES = {
     "metric rows over several steps": Case({"logging_steps": 7}),
     "all weights, by epochs": Case({**EPOCHS, "num_train_epochs": 3, "save_strategy": "epoch"}, peft=None),
     "bfloat16": Case({}, dtype="bfloat16"),
-    "quantized": Case({}, dtype="bfloat16", quantization="nf4"),
+    # Not exact with a measurement at the start: in eval mode on a CPU, bitsandbytes changes its weights' layout.
+    "quantized": Case({}, dtype="bfloat16", quantization="nf4", eval_dataset=None),
     "a stop at an epoch's end": Case({**EPOCHS, "num_train_epochs": 45, "save_strategy": "no"}, rows=5),
 }
 
@@ -72,6 +74,7 @@ async def test_the_curve_after_stop_and_resume_is_the_uninterrupted_one(
     asked: dict[str, Any] = {
         "model": {"name": str(tiny_model), "dtype": case.dtype},
         "datasets": [{"path": str(few)}],
+        "eval_dataset": case.eval_dataset,
         "peft": case.peft,
         "quantization": case.quantization,
         "training": {"max_steps": 60, **case.training},
@@ -88,7 +91,7 @@ async def test_the_curve_after_stop_and_resume_is_the_uninterrupted_one(
     assert {**losses(stopped), **losses(child)} == losses(whole)
     assert min(losses(child)) > step
     for name in ("eval_loss", "eval_loss_before"):
-        assert result["metrics"][name] == wanted["metrics"][name]
+        assert result["metrics"].get(name) == wanted["metrics"].get(name)
     assert result["resumed"]["step"] == step
     tokens = [row["num_tokens"] for row in rows_of(child) if "loss" in row]
     assert tokens == [row["num_tokens"] for row in rows_of(whole) if "loss" in row][-len(tokens) :]
