@@ -56,6 +56,11 @@ def test_after_each_tool_was_called_nothing_that_trains_is_loaded(
         "get_run": {"wait_seconds": 45},
         "list_runs": {},
         "tail_metrics": {},
+        "tail_logs": {},
+        "plot_metrics": {},
+        "sample_model": {"prompts": ["def f():"], "max_new_tokens": 2},
+        "stop_run": {},
+        "resume_run": {"max_steps": 2},
     }
     assert set(arguments) == {spec.name for spec in TOOLS}
     with Child(SERVER, environment={"MODEL_TRAINER_PYTHON": str(fork_python)}) as child:
@@ -64,11 +69,15 @@ def test_after_each_tool_was_called_nothing_that_trains_is_loaded(
             result = call(child, name, given)
             assert not result.get("isError"), json.dumps(result["structuredContent"])
             assert not loaded(child) & HEAVY, f"loaded after {name}"
-            answer = result["structuredContent"]
+            answer = result.get("structuredContent")
             if name == "plan_training":
                 arguments["write_config"]["plan"] = answer["plan_id"]
             if name == "launch_run":
-                arguments["get_run"]["run_id"] = arguments["tail_metrics"]["run_id"] = answer["run_id"]
+                for other in ("get_run", "tail_metrics", "tail_logs", "sample_model", "stop_run", "resume_run"):
+                    arguments[other]["run_id"] = answer["run_id"]
+                arguments["plot_metrics"]["run_ids"] = [answer["run_id"]]
+            if name == "resume_run":
+                call(child, "get_run", {"run_id": answer["run_id"], "wait_seconds": 45})
 
 
 @pytest.mark.parametrize("modern", [False, True])

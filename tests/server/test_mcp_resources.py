@@ -29,6 +29,7 @@ def make_run(app: App, run_id: str, *, rows: int = 0, age: int = 0) -> RunPaths:
     attempt = run.attempt(1)
     attempt.root.mkdir(parents=True)
     records.write_json(run.run_json, {"kind": "train"})
+    run.lock.touch()
     attempt.config.write_text("version: 1\n", encoding="utf-8")
     with attempt.metrics.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(1, rows + 1))
