@@ -87,6 +87,8 @@ def _become(asked: dict[str, object], descriptors: list[int]) -> None:
     code = 1
     try:
         os.setsid()
+        # torch makes its thread pool anew after a fork, and fails where several threads are the first to ask for it.
+        sys.modules["torch"].set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
         os.chdir(str(asked["cwd"]))
