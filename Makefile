@@ -41,7 +41,7 @@ check: lint test
 
 # What `model-trainer setup` installs: uv.lock without the server's own packages. A test compares it with uv.lock.
 locks: $(UV)
-	$(UV) export --frozen --extra train --no-dev --no-emit-project --format requirements-txt --no-header --no-annotate --prune mcp --prune ruamel-yaml --prune nvidia-ml-py --prune platformdirs --prune matplotlib --output-file services/locks/default.txt --quiet
+	$(UV) export --frozen --extra train --no-dev --no-emit-project --format requirements-txt --no-header --no-annotate --prune mcp --prune ruamel-yaml --prune nvidia-ml-py --prune platformdirs --prune matplotlib --output-file services/environment/locks/default.txt --quiet
 
 format: .make/ready
 	.venv/bin/ruff format .

@@ -18,8 +18,8 @@ import anyio
 
 from model_trainer.executors import states
 from model_trainer.executors.paths import Home
-from model_trainer.services import runs
 from model_trainer.services.app import App
+from model_trainer.services.runs import life as runs
 from model_trainer.services.settings import Settings
 
 LAUNCHES = 20

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from model_trainer.services.hardware import Gpu, Hardware
+from model_trainer.services.environment.hardware import Gpu, Hardware
 from model_trainer.services.planning.machine import choose_machine
 from model_trainer.services.planning.memory import GIB, Step, estimate_peak
 from model_trainer.services.planning.shapes import shape_of

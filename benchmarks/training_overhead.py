@@ -24,10 +24,11 @@ import anyio
 
 from model_trainer.executors.paths import Home, RunPaths
 from model_trainer.server.demo_data import write_pairs
-from model_trainer.services import configs, runs
 from model_trainer.services.app import App
-from model_trainer.services.children import child_environment
-from model_trainer.services.config_schema import Config
+from model_trainer.services.configs import loading as configs
+from model_trainer.services.configs.schema import Config
+from model_trainer.services.environment.children import child_environment
+from model_trainer.services.runs import life as runs
 from model_trainer.services.settings import Settings
 from model_trainer.trainer.contract import SNAPSHOT_PACKAGE
 

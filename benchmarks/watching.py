@@ -19,8 +19,9 @@ from typing import Any
 import anyio
 
 from model_trainer.executors.paths import Home, RunPaths
-from model_trainer.services import metrics, run_list
 from model_trainer.services.app import App
+from model_trainer.services.runs import listing as run_list
+from model_trainer.services.runs import metrics
 from model_trainer.services.settings import Settings
 from model_trainer.trainer import pyramid, records
 

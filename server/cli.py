@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
 
             return run_setup(options.profile, options.from_requirements)
         case "doctor":
-            from ..services.doctor import examine
+            from ..services.environment.doctor import examine
 
             diagnosis = examine()
             print(diagnosis.text())
@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
         case _:
             import json
 
-            from ..services.config_schema import Config
+            from ..services.configs.schema import Config
 
             print(json.dumps(Config.model_json_schema(), indent=2))
             return 0

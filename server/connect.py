@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..executors.errors import ArgumentError, StateError
-from ..services.clients import NAME, TITLES, Client, Scope, Target, find_target
+from ..services.environment.clients import NAME, TITLES, Client, Scope, Target, find_target
 
 #: Where things lie, which a client's near-empty environment would otherwise make the server look for elsewhere.
 _PLACES = (

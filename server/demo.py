@@ -21,8 +21,8 @@ from mcp.types import CallToolResult
 
 from ..executors.paths import Home
 from ..services.app import App
-from ..services.children import call_trainer
-from ..services.environments import find_environment
+from ..services.environment.children import call_trainer
+from ..services.environment.environments import find_environment
 from ..services.settings import load_settings
 from .demo_data import write_pairs
 
@@ -134,7 +134,8 @@ async def _watch(client: Client, run_id: str, until_step: int | None = None) -> 
         result = await client.call_tool("get_run", {"run_id": run_id, "wait_seconds": wait}, progress_callback=show)
         view = _structure(result)
         over = view["state"]["status"] in ("succeeded", "failed", "cancelled", "lost")
-        step = (view.get("progress") or {}).get("step", 0)
+        progress: dict[str, Any] = view.get("progress") or {}
+        step: int = progress.get("step", 0)
         if over or (until_step is not None and step >= until_step):
             if live and shown:
                 sys.stdout.write("\r\x1b[K")

@@ -17,7 +17,7 @@ from ..executors.paths import RUN_ID, RunPaths
 from ..executors.states import RunState, read_state
 from ..services.app import App
 from ..services.result import Frozen
-from ..services.run_view import harmless_state
+from ..services.runs.view import harmless_state
 from ..tools.spec import Opened
 from ..trainer import records
 from ..trainer.contract import FORMATS, METHODS

@@ -9,15 +9,15 @@ from pathlib import Path
 from types import FrameType
 
 from ..executors.paths import Home
+from ..services.environment.setup import find_lock, set_up
 from ..services.settings import load_settings
-from ..services.setup import find_lock, set_up
 
 
 def run_setup(profile: str, requirements: Path | None) -> int:
     """Make the environment; 0 when it is there.
 
     Raises:
-        ModelTrainerError: as `services.setup` says.
+        ModelTrainerError: as `services.environment.setup` says.
     """
     # Ended politely, it cleans up as for Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)

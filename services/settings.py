@@ -13,7 +13,7 @@ import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from ..executors.errors import StateError
-from .config_schema import Integer, Number
+from .configs.schema import Integer, Number
 from .result import Frozen
 
 #: What a run inherits from the server's environment without being asked: where caches and mirrors are, and how to

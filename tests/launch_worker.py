@@ -21,8 +21,9 @@ import anyio
 from model_trainer.executors.errors import ModelTrainerError
 from model_trainer.executors.paths import Home, RunPaths
 from model_trainer.executors.queueing import Pool
-from model_trainer.services import launching, runs
 from model_trainer.services.app import App
+from model_trainer.services.runs import launching
+from model_trainer.services.runs import life as runs
 from model_trainer.services.settings import Settings
 
 TWO_SLOTS = Pool("cpu", ("cpu-0", "cpu-1"), 1)

@@ -11,8 +11,8 @@ import anyio
 
 from model_trainer.executors import host, states
 from model_trainer.executors.paths import RunPaths
-from model_trainer.services import runs
 from model_trainer.services.app import App
+from model_trainer.services.runs import life as runs
 from model_trainer.trainer import records
 
 #: What a trainer says that reached its end; $4 is the attempt's folder.

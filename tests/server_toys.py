@@ -16,7 +16,7 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from model_trainer.executors.errors import ModelTrainerError
-from model_trainer.services.config_schema import Integer, Number, Section
+from model_trainer.services.configs.schema import Integer, Number, Section
 from model_trainer.services.result import Result
 from model_trainer.tools.spec import ToolSpec, app_for, progress_of
 

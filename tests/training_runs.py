@@ -13,8 +13,8 @@ import anyio
 
 from model_trainer.executors import states
 from model_trainer.executors.paths import RunPaths
-from model_trainer.services import runs
 from model_trainer.services.app import App
+from model_trainer.services.runs import life as runs
 from model_trainer.trainer import records
 
 LORA = {"type": "lora", "r": 4, "lora_alpha": 8, "target_modules": "all-linear"}

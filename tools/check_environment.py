@@ -6,8 +6,8 @@ from typing import Any
 
 from mcp.server.mcpserver import Context
 
-from ..services import checking
-from ..services.checking import EnvironmentReport
+from ..services.environment import checking
+from ..services.environment.checking import EnvironmentReport
 from .spec import app_for
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import run_view
-from ..services.config_schema import Number
-from ..services.run_view import RunView
+from ..services.configs.schema import Number
+from ..services.runs import view as run_view
+from ..services.runs.view import RunView
 from .spec import app_for, progress_of
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services.config_schema import MethodName, Turns
+from ..services.configs.schema import MethodName, Turns
 from ..services.data import inspection
 from ..services.data.inspection import InspectRequest
 from ..services.data.results import InspectResult

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import launching
-from ..services.launching import LaunchResult
+from ..services.runs import launching
+from ..services.runs.launching import LaunchResult
 from .spec import app_for
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import run_list
-from ..services.config_schema import Integer
-from ..services.run_list import RunList
+from ..services.configs.schema import Integer
+from ..services.runs import listing as run_list
+from ..services.runs.listing import RunList
 from .spec import app_for
 
 

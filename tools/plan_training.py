@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services.config_schema import Integer, Number, Turns
+from ..services.configs.schema import Integer, Number, Turns
 from ..services.planning.planning import PlanRequest, plan
 from ..services.planning.results import PlanResult
 from .spec import app_for, progress_of

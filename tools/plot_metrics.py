@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import plotting
-from ..services.config_schema import Number
-from ..services.plotting import Plot
+from ..services.configs.schema import Number
+from ..services.runs import plotting
+from ..services.runs.plotting import Plot
 from .spec import app_for
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import resuming
-from ..services.config_schema import Integer, Number
-from ..services.resuming import ResumeRequest, ResumeResult
+from ..services.configs.schema import Integer, Number
+from ..services.runs import resuming
+from ..services.runs.resuming import ResumeRequest, ResumeResult
 from .spec import app_for
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import sampling
-from ..services.config_schema import Integer, Number
-from ..services.sampling import Rendering, SampleRequest, Samples
+from ..services.configs.schema import Integer, Number
+from ..services.runs import sampling
+from ..services.runs.sampling import Rendering, SampleRequest, Samples
 from .spec import app_for
 
 

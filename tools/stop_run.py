@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import stopping
-from ..services.config_schema import Number
-from ..services.stopping import StopResult
+from ..services.configs.schema import Number
+from ..services.runs import stopping
+from ..services.runs.stopping import StopResult
 from .spec import app_for, progress_of
 
 

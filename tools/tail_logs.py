@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import logs
-from ..services.config_schema import Integer
-from ..services.logs import LogTail
+from ..services.configs.schema import Integer
+from ..services.runs import logs
+from ..services.runs.logs import LogTail
 from .spec import app_for
 
 

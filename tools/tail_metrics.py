@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import metrics
-from ..services.metrics import MetricsTail
+from ..services.runs import metrics
+from ..services.runs.metrics import MetricsTail
 from .spec import app_for
 
 

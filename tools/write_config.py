@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
-from ..services import config_writing
-from ..services.config_results import WriteConfigResult
-from ..services.config_writing import WriteRequest
+from ..services.configs import writing as config_writing
+from ..services.configs.results import WriteConfigResult
+from ..services.configs.writing import WriteRequest
 from .spec import app_for
 
 

@@ -48,16 +48,16 @@ def build(
     tokenizer = models.load_tokenizer(config["model"])
     model = models.load_causal(config)
     trainer = make_trainer(config, model, tokenizer, arguments, train, held_out)
-    _refuse_empty(trainer, len(train), arguments)
+    _refuse_empty(trainer.train_dataset, len(train), arguments)
     return Job(trainer, (config.get("training") or {}).get("save_total_limit", 2))
 
 
-def _refuse_empty(trainer: SFTTrainer, rows: int, arguments: SFTConfig) -> None:
+def _refuse_empty(prepared: Any, rows: int, arguments: SFTConfig) -> None:
     """Refuse data of which nothing is left to learn: TRL would train on nothing, with a loss of 0.0.
 
     TRL drops a row whose labels are all masked once it is cut to max_length; packed rows it keeps.
     """
-    if not any(label != -100 for row in trainer.train_dataset for label in row["labels"]):
+    if not any(label != -100 for row in prepared for label in row["labels"]):
         raise Failure(
             "bad_data",
             f"every label of the {rows} rows is masked: nothing would be learned. The prompts alone fill "

@@ -22,11 +22,11 @@ from ...executors.errors import (
 from ...executors.paths import RunPaths
 from ...trainer import contract
 from ...trainer.scan_files import DataFileError, format_of, list_files
-from .. import runs
 from ..app import App, Progress, no_progress
-from ..children import call_trainer
-from ..config_schema import Turns
-from ..environments import TrainingEnvironment, look_for_environment
+from ..configs.schema import Turns
+from ..environment.children import call_trainer
+from ..environment.environments import TrainingEnvironment, look_for_environment
+from ..runs import life as runs
 from ..untrusted import clean
 from .report import report
 from .results import Example, InspectResult, Problem, TokenLengths

@@ -7,7 +7,7 @@ from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass
 
 from ...trainer.contract import FOREIGN_ROLES, FORMATS, METHODS, ROLES
-from ..config_schema import Dataset, Turns
+from ..configs.schema import Dataset, Turns
 from .results import Mapping
 
 _PROMPTS = ("prompt", "question", "instruction", "query", "problem", "user", "human", "input", "source", "q")

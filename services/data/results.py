@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..config_schema import Dataset
+from ..configs.schema import Dataset
 from ..result import Frozen, Result
 
 

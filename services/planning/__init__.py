@@ -1,0 +1,1 @@
+"""From a model, data and hardware to plans with memory, time and reasons."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...trainer.contract import METHODS
-from ..config_schema import Dataset, EvalDataset
+from ..configs.schema import Dataset, EvalDataset
 from .lengths import Lengths
 from .machine import Machine
 from .memory import Technique

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...executors.errors import PlanError
-from ..hardware import Gpu, Hardware
+from ..environment.hardware import Gpu, Hardware
 
 #: What a GPU needs beyond the tensors: the CUDA context and libraries, and 11 % for variable lengths and the
 #: allocator's gaps (5 to 11 % in a simulation of the allocator on real length distributions).

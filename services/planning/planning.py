@@ -13,12 +13,12 @@ from ...executors.errors import ConfigError, EnvironmentFault
 from ...executors.host import now
 from ...trainer.contract import METHODS, available_methods
 from ...trainer.scan_files import format_of
-from .. import configs
 from ..app import App, Progress, no_progress
-from ..config_schema import Config, Dataset, EvalDataset, Model, Turns
+from ..configs import loading as configs
+from ..configs.schema import Config, Dataset, EvalDataset, Model, Turns
 from ..data.inspection import InspectRequest, InspectResult, inspect
-from ..environments import look_for_environment
-from ..hardware import Hardware, look_at_hardware
+from ..environment.environments import look_for_environment
+from ..environment.hardware import Hardware, look_at_hardware
 from .ask import Ask, Goal
 from .data_checks import Data, check_data, method_for
 from .machine import Machine, choose_machine

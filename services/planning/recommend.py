@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from ...executors.errors import PlanError
-from ..config_schema import Config, EvalDataset, Model, Resources
+from ..configs.schema import Config, EvalDataset, Model, Resources
 from .ask import SMALL, Ask, learning_rate
 from .explain import explain, warn
 from .machine import gpus_with

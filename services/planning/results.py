@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..config_schema import Config
+from ..configs.schema import Config
 from ..result import Frozen, Result
 
 

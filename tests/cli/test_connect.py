@@ -12,7 +12,7 @@ import pytest
 
 from model_trainer.executors.errors import ArgumentError, ConfigError
 from model_trainer.server.connect import connect, executable, server_entry
-from model_trainer.services.clients import Client, find_target
+from model_trainer.services.environment.clients import Client, find_target
 
 FILES: list[tuple[Client, str, str]] = [
     ("claude", ".mcp.json", "mcpServers"),

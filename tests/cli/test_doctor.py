@@ -11,8 +11,8 @@ import pytest
 from environments_made import make_environment
 
 from model_trainer.server.connect import connect
-from model_trainer.services.doctor import examine
-from model_trainer.services.environments import REQUIRED
+from model_trainer.services.environment.doctor import examine
+from model_trainer.services.environment.environments import REQUIRED
 from model_trainer.services.settings import settings_path
 
 

@@ -11,8 +11,8 @@ from config_samples import WriteFile
 
 from model_trainer.executors.paths import Home
 from model_trainer.services.app import App
-from model_trainer.services.config_keys import InstalledKeys, installed_keys
-from model_trainer.services.environments import find_environment
+from model_trainer.services.configs.keys import InstalledKeys, installed_keys
+from model_trainer.services.environment.environments import find_environment
 from model_trainer.services.settings import Settings
 
 

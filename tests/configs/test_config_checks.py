@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model_trainer.executors.errors import ConfigError, DataError, ModelError, ModelTrainerError
-from model_trainer.services import config_emit, config_text, configs
-from model_trainer.services.config_checks import validate
-from model_trainer.services.config_schema import Config
+from model_trainer.services.configs import emit as config_emit
+from model_trainer.services.configs import loading as configs
+from model_trainer.services.configs import text as config_text
+from model_trainer.services.configs.checks import validate
+from model_trainer.services.configs.schema import Config
 from model_trainer.trainer import yaml12
 from model_trainer.trainer.contract import METHODS, STALE_ARGUMENTS
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from model_trainer.services import config_reference, config_text
 from model_trainer.services.app import App
-from model_trainer.services.config_checks import validate
-from model_trainer.services.config_schema import Config
+from model_trainer.services.configs import reference as config_reference
+from model_trainer.services.configs import text as config_text
+from model_trainer.services.configs.checks import validate
+from model_trainer.services.configs.schema import Config
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 TABLES = {

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_trainer.executors.errors import ConfigError
-from model_trainer.services import config_emit, config_text
+from model_trainer.services.configs import emit as config_emit
+from model_trainer.services.configs import text as config_text
 from model_trainer.trainer import yaml12
 
 # Text as people and agents write it, and as YAML readers misread it.

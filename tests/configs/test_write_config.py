@@ -12,12 +12,15 @@ import pytest
 from config_samples import MINIMAL, WriteFile
 
 from model_trainer.executors.errors import ArgumentError, ConfigError, DataError, EnvironmentFault, RunError
-from model_trainer.services import config_emit, config_files, config_text, configs
 from model_trainer.services.app import App
-from model_trainer.services.config_keys import InstalledKeys, installed_keys
-from model_trainer.services.config_results import WriteConfigResult
-from model_trainer.services.config_writing import WriteRequest, write_config
-from model_trainer.services.environments import find_environment
+from model_trainer.services.configs import emit as config_emit
+from model_trainer.services.configs import files as config_files
+from model_trainer.services.configs import loading as configs
+from model_trainer.services.configs import text as config_text
+from model_trainer.services.configs.keys import InstalledKeys, installed_keys
+from model_trainer.services.configs.results import WriteConfigResult
+from model_trainer.services.configs.writing import WriteRequest, write_config
+from model_trainer.services.environment.environments import find_environment
 from model_trainer.services.result import TEXT_LIMIT
 from model_trainer.trainer import records
 

@@ -14,12 +14,12 @@ from data_toys import Write
 
 from model_trainer.executors.errors import ArgumentError, ConfigError, DataError, EnvironmentFault
 from model_trainer.executors.snapshot import snapshot
-from model_trainer.services import runs
 from model_trainer.services.app import App
-from model_trainer.services.config_schema import Turns
+from model_trainer.services.configs.schema import Turns
 from model_trainer.services.data.inspection import InspectRequest, inspect
 from model_trainer.services.data.results import InspectResult
 from model_trainer.services.result import TEXT_LIMIT
+from model_trainer.services.runs import life as runs
 
 pytestmark = pytest.mark.anyio
 

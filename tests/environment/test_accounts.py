@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from model_trainer.services import checking
-from model_trainer.services.accounts import look_at_accounts
 from model_trainer.services.app import App
+from model_trainer.services.environment import checking
+from model_trainer.services.environment.accounts import look_at_accounts
 from model_trainer.services.settings import Settings
 
 SECRET = "hf_" + "notARealToken" * 3

@@ -13,9 +13,9 @@ import pytest
 from nvml_driver import GIB, Card, Driver
 
 from model_trainer.services.app import App
-from model_trainer.services.gpus import look_at_gpus
-from model_trainer.services.hardware import look_at_hardware
-from model_trainer.services.limits import ControlGroups, count_processors, look_at_memory
+from model_trainer.services.environment.gpus import look_at_gpus
+from model_trainer.services.environment.hardware import look_at_hardware
+from model_trainer.services.environment.limits import ControlGroups, count_processors, look_at_memory
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import pytest
 
 from model_trainer.executors.errors import EnvironmentFault, LimitError
 from model_trainer.executors.paths import Home
-from model_trainer.services import setup
-from model_trainer.services.setup import LOCKS, find_lock, set_up
-from model_trainer.services.uv import find_uv, get_uv
+from model_trainer.services.environment import setup
+from model_trainer.services.environment.setup import LOCKS, find_lock, set_up
+from model_trainer.services.environment.uv import find_uv, get_uv
 from model_trainer.trainer import records
 
 ROOT = Path(__file__).parents[2]

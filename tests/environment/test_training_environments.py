@@ -10,9 +10,9 @@ from environments_made import make_environment
 
 from model_trainer.executors.errors import EnvironmentFault, StateError
 from model_trainer.executors.paths import Home
-from model_trainer.services import checking
 from model_trainer.services.app import App
-from model_trainer.services.environments import REQUIRED, find_environment, look_for_environment
+from model_trainer.services.environment import checking
+from model_trainer.services.environment.environments import REQUIRED, find_environment, look_for_environment
 from model_trainer.services.settings import Settings
 
 COMPLETE = dict.fromkeys(map(str, REQUIRED), "1.0")

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from model_trainer.services.config_schema import Dataset
-from model_trainer.services.hardware import Gpu, Hardware
+from model_trainer.services.configs.schema import Dataset
+from model_trainer.services.environment.hardware import Gpu, Hardware
 from model_trainer.services.planning.ask import Ask
 from model_trainer.services.planning.lengths import Lengths
 from model_trainer.services.planning.machine import Machine, choose_machine

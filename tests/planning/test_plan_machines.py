@@ -6,7 +6,7 @@ import pytest
 from planning_toys import hardware, known, machine
 
 from model_trainer.executors.errors import PlanError
-from model_trainer.services.hardware import Hardware
+from model_trainer.services.environment.hardware import Hardware
 from model_trainer.services.planning.machine import Machine, choose_machine, gpus_with
 from model_trainer.services.planning.memory import Step
 from model_trainer.services.planning.timing import Hours, estimate_hours

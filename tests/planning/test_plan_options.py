@@ -8,7 +8,7 @@ import pytest
 from planning_toys import EVEN, SHORT, ask, known, machine
 
 from model_trainer.executors.errors import PlanError
-from model_trainer.services.config_schema import EvalDataset
+from model_trainer.services.configs.schema import EvalDataset
 from model_trainer.services.planning.explain import warn
 from model_trainer.services.planning.lengths import Lengths, guess_lengths
 from model_trainer.services.planning.machine import Machine

@@ -18,13 +18,15 @@ from model_trainer.executors.errors import (
     ModelTrainerError,
     PlanError,
 )
-from model_trainer.services import configs, launching, runs
 from model_trainer.services.app import App, no_progress
-from model_trainer.services.config_schema import Turns
+from model_trainer.services.configs import loading as configs
+from model_trainer.services.configs.schema import Turns
 from model_trainer.services.planning.planning import PlanRequest, plan
 from model_trainer.services.planning.results import PlanResult
 from model_trainer.services.planning.store import load_plan
 from model_trainer.services.result import TEXT_LIMIT
+from model_trainer.services.runs import launching
+from model_trainer.services.runs import life as runs
 
 pytestmark = pytest.mark.anyio
 

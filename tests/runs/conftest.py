@@ -11,8 +11,8 @@ from programs import program
 from training_runs import LORA, TRAINING, Train
 
 from model_trainer.executors.paths import RunPaths
-from model_trainer.services import launching
 from model_trainer.services.app import App
+from model_trainer.services.runs import launching
 
 CONFIG = """method: sft
 model: {name: %s, dtype: float32}

@@ -15,8 +15,8 @@ from programs import events, until
 
 from model_trainer.executors.paths import Home
 from model_trainer.executors.snapshot import snapshot
-from model_trainer.services import runs
 from model_trainer.services.app import App
+from model_trainer.services.runs import life as runs
 from model_trainer.trainer.contract import SNAPSHOT_PACKAGE
 
 SOURCE = Path(__file__).parent.parent.parent

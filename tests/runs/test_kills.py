@@ -30,8 +30,11 @@ from programs import (
 from model_trainer.executors import host, local, states
 from model_trainer.executors.paths import RunPaths
 from model_trainer.executors.queueing import Pool
-from model_trainer.services import run_list, run_view, runs, stopping
 from model_trainer.services.app import App
+from model_trainer.services.runs import life as runs
+from model_trainer.services.runs import listing as run_list
+from model_trainer.services.runs import stopping
+from model_trainer.services.runs import view as run_view
 from model_trainer.trainer import records
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from model_trainer.executors.errors import ConfigError, EnvironmentFault, ModelTrainerError, RunError
-from model_trainer.services import launching, runs
 from model_trainer.services.app import App
+from model_trainer.services.runs import launching
+from model_trainer.services.runs import life as runs
 
 pytestmark = pytest.mark.anyio
 

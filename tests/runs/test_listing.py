@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from model_trainer.executors.paths import RunPaths
-from model_trainer.services import run_list, run_view
 from model_trainer.services.app import App
-from model_trainer.services.run_list import RunList
+from model_trainer.services.runs import listing as run_list
+from model_trainer.services.runs import view as run_view
+from model_trainer.services.runs.listing import RunList
 from model_trainer.trainer import records
 
 pytestmark = pytest.mark.anyio

@@ -9,10 +9,11 @@ import pytest
 
 from model_trainer.executors.errors import ArgumentError
 from model_trainer.executors.paths import RunPaths
-from model_trainer.services import logs, run_view
 from model_trainer.services.app import App
-from model_trainer.services.logs import LogTail
 from model_trainer.services.result import TEXT_LIMIT
+from model_trainer.services.runs import logs
+from model_trainer.services.runs import view as run_view
+from model_trainer.services.runs.logs import LogTail
 from model_trainer.services.untrusted import MASK, mask_secrets, quote
 from model_trainer.trainer import records
 

@@ -15,9 +15,9 @@ import pytest
 
 from model_trainer.executors.errors import ArgumentError, RunError
 from model_trainer.executors.paths import RunPaths
-from model_trainer.services import metric_rows, metrics, verdicts
 from model_trainer.services.app import App
 from model_trainer.services.result import TEXT_LIMIT
+from model_trainer.services.runs import metric_rows, metrics, verdicts
 from model_trainer.trainer import pyramid, records
 from model_trainer.trainer.pyramid import Bucket, MetricsWriter, Stat
 

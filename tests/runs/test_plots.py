@@ -12,8 +12,8 @@ import pytest
 from model_trainer.executors.errors import ArgumentError, RunError
 from model_trainer.executors.paths import RunPaths
 from model_trainer.server.strict import strict_tool
-from model_trainer.services import plotting
 from model_trainer.services.app import App
+from model_trainer.services.runs import plotting
 from model_trainer.tools.plot_metrics import plot_metrics
 from model_trainer.tools.spec import ToolSpec
 from model_trainer.trainer import records

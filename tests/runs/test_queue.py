@@ -25,8 +25,9 @@ from programs import (
 from model_trainer.executors import host, states
 from model_trainer.executors.errors import RunError
 from model_trainer.executors.queueing import Pool
-from model_trainer.services import launching, runs, stopping
 from model_trainer.services.app import App
+from model_trainer.services.runs import launching, stopping
+from model_trainer.services.runs import life as runs
 from model_trainer.trainer import records
 
 pytestmark = pytest.mark.anyio

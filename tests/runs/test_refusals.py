@@ -9,12 +9,13 @@ import pytest
 
 from model_trainer.executors.errors import ModelError, RunError
 from model_trainer.executors.queueing import Pool
-from model_trainer.services import launching, runs
 from model_trainer.services.app import App
-from model_trainer.services.config_schema import Config
-from model_trainer.services.hardware import Gpu, Hardware
+from model_trainer.services.configs.schema import Config
+from model_trainer.services.environment.hardware import Gpu, Hardware
 from model_trainer.services.planning.weights import read_weights
-from model_trainer.services.refusals import Need, leased, need_of, room_for
+from model_trainer.services.runs import launching
+from model_trainer.services.runs import life as runs
+from model_trainer.services.runs.refusals import Need, leased, need_of, room_for
 
 GIB = 2**30
 FREE = frozenset[str]()

@@ -19,9 +19,10 @@ from training_runs import LORA, Train, failure_of, losses, result_of, rows_of, s
 from model_trainer.executors import states
 from model_trainer.executors.errors import ArgumentError, RunError
 from model_trainer.executors.paths import RunPaths
-from model_trainer.services import resuming, runs
 from model_trainer.services.app import App
-from model_trainer.services.resuming import ResumeRequest, ResumeResult
+from model_trainer.services.runs import life as runs
+from model_trainer.services.runs import resuming
+from model_trainer.services.runs.resuming import ResumeRequest, ResumeResult
 from model_trainer.trainer import manifests, records
 
 pytestmark = pytest.mark.anyio

@@ -10,10 +10,10 @@ from training_runs import Train, result_of, write_rows
 
 from model_trainer.executors.errors import EnvironmentFault, LimitError, RunError
 from model_trainer.executors.paths import RunPaths
-from model_trainer.services import sampling
 from model_trainer.services.app import App
 from model_trainer.services.result import TEXT_LIMIT
-from model_trainer.services.sampling import SampleRequest
+from model_trainer.services.runs import sampling
+from model_trainer.services.runs.sampling import SampleRequest
 from model_trainer.trainer import records
 
 pytestmark = pytest.mark.anyio

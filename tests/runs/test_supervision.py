@@ -12,8 +12,10 @@ from programs import program, start, supervisor_of, until
 
 from model_trainer.executors import host, states
 from model_trainer.executors.errors import RunError
-from model_trainer.services import run_list, run_view, runs
 from model_trainer.services.app import App
+from model_trainer.services.runs import life as runs
+from model_trainer.services.runs import listing as run_list
+from model_trainer.services.runs import view as run_view
 from model_trainer.trainer import records
 
 pytestmark = pytest.mark.anyio

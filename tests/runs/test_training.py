@@ -12,8 +12,9 @@ import pytest
 from pyarrow import Table, parquet
 from training_runs import Train, failure_of, result_of, rows_of, stop_after, write_rows
 
-from model_trainer.services import metrics, run_view
 from model_trainer.services.app import App
+from model_trainer.services.runs import metrics
+from model_trainer.services.runs import view as run_view
 from model_trainer.trainer import manifests, records
 
 pytestmark = pytest.mark.anyio

@@ -69,7 +69,7 @@ def test_after_each_tool_was_called_nothing_that_trains_is_loaded(
             result = call(child, name, given)
             assert not result.get("isError"), json.dumps(result["structuredContent"])
             assert not loaded(child) & HEAVY, f"loaded after {name}"
-            answer = result.get("structuredContent")
+            answer: dict[str, Any] = result.get("structuredContent") or {}
             if name == "plan_training":
                 arguments["write_config"]["plan"] = answer["plan_id"]
             if name == "launch_run":

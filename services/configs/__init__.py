@@ -1,0 +1,1 @@
+"""The config file: its model, how it is read, checked, edited and written."""

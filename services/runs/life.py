@@ -1,0 +1,254 @@
+"""Runs: start, look at, wait for, list."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import string
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import sleep
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
+
+from ...executors import local, states, sweeping
+from ...executors.errors import RunError
+from ...executors.host import monotonic
+from ...executors.locking import waiting_for
+from ...executors.paths import RUN_ID, RunPaths
+from ...executors.queueing import Pool
+from ...executors.states import RunState
+from ...trainer import records
+from ...trainer.contract import SCHEMA_VERSION, SNAPSHOT_PACKAGE
+from ..app import App, Progress, no_progress
+from ..environment.children import child_environment
+
+Kind = Literal["train", "inspect", "rehearse", "evaluate", "export", "push"]
+
+#: Seconds between two looks at a run that somebody waits for.
+_LOOK_SECONDS = 0.2
+
+#: How long a launch waits for others' launches.
+_LOCK_SECONDS = 30.0
+
+#: How long the same job again counts as an accident.
+SAME_CONFIG_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a run is started from."""
+
+    kind: Kind
+    python: Path
+    label: str
+    """Goes into the run id: the method, or the kind."""
+    request: dict[str, Any]
+    config_text: str | None = None
+    config_digest: str | None = None
+    key: str | None = None
+    """Idempotency key: the same key again is the same run."""
+    parent: str | None = None
+    """The run that this one resumes."""
+    max_hours: float | None = None
+    versions: dict[str, str] | None = None
+    pool: Pool | None = None
+    """The GPUs or CPU slots it waits for; None starts at once."""
+    after: str | None = None
+    """The run whose success it waits for."""
+    grace_seconds: float | None = None
+    """How long a stopped trainer may save before it is killed; None: the supervisor's default."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run, and whether it had been started before."""
+
+    run: RunPaths
+    already: bool
+
+
+async def start(app: App, launch: Launch) -> RunPaths:
+    """Start a run; it lives on when this process dies.
+
+    Raises:
+        RunError: the supervisor didn't come up.
+    """
+    return (await start_once(app, launch, lambda: None)).run
+
+
+async def start_once(app: App, launch: Launch, former: Callable[[], RunPaths | None]) -> Started:
+    """Start a run, unless `former` finds one to answer with (or raises): nobody else starts one in between.
+
+    `former` is called in a worker thread, under the lock that all launches of this state folder take.
+
+    Raises:
+        RunError: the supervisor didn't come up, or another launch hangs (`launch_failed`); what `former` raises.
+    """
+    run_id = mint_id(launch.label)
+    asked = {
+        "schema": SCHEMA_VERSION,
+        "id": run_id,
+        "kind": launch.kind,
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "where": "local",
+        "argv": [str(launch.python), "-m", f"{SNAPSHOT_PACKAGE}.trainer", launch.kind],
+        "request": launch.request,
+        "config_digest": launch.config_digest,
+        "key": launch.key,
+        "max_hours": launch.max_hours,
+        "parent": launch.parent,
+        "after": launch.after,
+        "pool": None if launch.pool is None else launch.pool.record(),
+        "grace_seconds": launch.grace_seconds,
+        "versions": launch.versions or {},
+    }
+    environment = child_environment(app)
+
+    def work() -> Started:
+        with _launch_lock(app):
+            sweeping.tidy(app.home.runs, app.home.locks)
+            if (found := former()) is not None:
+                return Started(found, already=True)
+            created = local.create(app.home, run_id, asked=asked, config=launch.config_text)
+        return Started(local.start_supervisor(created, environment), already=False)
+
+    return await anyio.to_thread.run_sync(work)
+
+
+def _launch_lock(app: App) -> AbstractContextManager[int]:
+    """Held from the look at what runs to the new run's folder: some milliseconds.
+
+    Raises:
+        RunError: it isn't free for `_LOCK_SECONDS`; the holder was halted, because one that dies lets go.
+    """
+    give_up = monotonic() + _LOCK_SECONDS
+
+    def pause(seconds: float) -> None:
+        if monotonic() > give_up:
+            raise RunError(
+                "launch_failed",
+                f"Another server has been launching a run for {_LOCK_SECONDS:.0f} s and does not go on.",
+                next_step="End a halted model-trainer process, then launch again.",
+            )
+        sleep(seconds)
+
+    return waiting_for(app.home.locks / "launch.lock", pause)
+
+
+def mint_id(label: str) -> str:
+    """A new run id that sorts by time: `20261123-041502-sft-k3f9x`."""
+    alphabet = string.ascii_lowercase + string.digits
+    tail = "".join(secrets.choice(alphabet) for _ in range(5))
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{label}-{tail}"
+
+
+def request_key(request: dict[str, Any]) -> str:
+    """A key for a request: the same request has the same."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def asked(run: RunPaths) -> dict[str, Any]:
+    """What was asked of a run.
+
+    Raises:
+        RunError: its record is unreadable.
+    """
+    try:
+        record = records.read_json(run.run_json)
+    except ValueError:
+        record = None
+    if record is None:
+        raise RunError(
+            "run_not_found", f"Run {run.id} has no readable record.", next_step="list_runs() shows all runs."
+        )
+    return record
+
+
+def settled_state(app: App, run: RunPaths) -> RunState:
+    """How the run stands; of a lost one, what is left is ended first and the loss recorded.
+
+    Blocking, for a moment: the search for processes reads /proc once.
+    """
+    state = states.read_state(run)
+    if state.status == "lost" and not run.exit_json.exists():
+        sweeping.sweep(run.root, app.home.locks)
+        state = states.read_state(run)
+    return state
+
+
+async def wait(app: App, run: RunPaths, *, seconds: float, progress: Progress = no_progress) -> RunState:
+    """The run's state once it is over, or after `seconds`; tells `progress` what the run says meanwhile."""
+    state = settled_state(app, run)
+    told = ""
+    with anyio.move_on_after(seconds):
+        while not states.is_over(state):
+            now = read_progress(run)
+            if now is not None and now["message"] != told:
+                told = now["message"]
+                await progress(float(now["done"]), None if now["total"] is None else float(now["total"]), told)
+            elif isinstance(state, states.Queued) and state.why != told:
+                told = state.why
+                await progress(0.0, None, f"queued, position {state.position}: {told}")
+            await anyio.sleep(_LOOK_SECONDS)
+            state = settled_state(app, run)
+    return state
+
+
+def read_progress(run: RunPaths) -> dict[str, Any] | None:
+    """What the run last said of its progress: done, total (may be None), message."""
+    return read_record(run.latest_attempt().progress)
+
+
+def read_result(run: RunPaths) -> dict[str, Any] | None:
+    """What the run's body left as its result; None before its end."""
+    return read_record(run.latest_attempt().result)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A JSON record of a run; None where there is none, or none that reads."""
+    try:
+        return records.read_json(path)
+    except ValueError:
+        return None
+
+
+def all_runs(app: App) -> Iterator[RunPaths]:
+    """Every run here, the newest first."""
+    try:
+        names = [entry.name for entry in app.home.runs.iterdir() if RUN_ID.match(entry.name)]
+    except FileNotFoundError:
+        return
+    for name in sorted(names, reverse=True):
+        run = app.home.new_run(name)
+        if run.run_json.is_file():
+            yield run
+
+
+def find_by_key(app: App, key: str, kind: Kind) -> RunPaths | None:
+    """The newest run of `kind` with this idempotency key."""
+    for run in all_runs(app):
+        record = read_record(run.run_json)
+        if record is not None and record.get("key") == key and record.get("kind") == kind:
+            return run
+    return None
+
+
+def find_same_config(app: App, digest: str) -> RunPaths | None:
+    """A training run of this config that is alive, or began less than ten minutes ago."""
+    now = datetime.now(UTC)
+    for run in all_runs(app):
+        record = read_record(run.run_json)
+        if record is None or record.get("config_digest") != digest:
+            continue
+        if (now - datetime.fromisoformat(record["created"])).total_seconds() < SAME_CONFIG_SECONDS:
+            return run
+        if not states.is_over(states.read_state(run)):
+            return run
+    return None
