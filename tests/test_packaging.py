@@ -163,7 +163,7 @@ def test_what_needs_training_packages_names_the_command_that_gets_them(installed
 
 
 def test_the_lock_for_setup_is_in_the_installed_package(installed: Path) -> None:
-    code = "from model_trainer.services.setup import find_lock; print(find_lock('default').digest)"
+    code = "from model_trainer.services.environment.setup import find_lock; print(find_lock('default').digest)"
     done = subprocess.run([installed.with_name("python"), "-c", code], capture_output=True, text=True, check=True)
     from model_trainer.services.environment.setup import find_lock
 

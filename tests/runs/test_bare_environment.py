@@ -54,7 +54,7 @@ import sys
 from pathlib import Path
 import anyio
 from model_trainer.executors.paths import Home
-from model_trainer.services import runs
+from model_trainer.services.runs import life as runs
 from model_trainer.services.app import App
 from model_trainer.services.settings import Settings
 assert runs.__file__.startswith(sys.argv[2]), runs.__file__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 from model_trainer.executors import host
 from model_trainer.executors.errors import StateError, all_codes
 from model_trainer.executors.paths import Home
-from model_trainer.executors.states import read_state
+from model_trainer.executors.states import Succeeded
+from model_trainer.services.app import App
+from model_trainer.services.runs import life as runs
+from model_trainer.services.runs import listing, metrics, view
 from model_trainer.trainer import records
 from model_trainer.trainer.records import Cursor
 
@@ -92,10 +96,20 @@ def test_every_code_of_the_error_tree_stands_in_its_drawing():
     assert {code for code in all_codes() if code not in drawing} == set()
 
 
-def test_a_run_folder_of_a_former_version_still_reads():
-    old = Path(__file__).parent / "old_runs"
-    home = Home(root=old, runs=old)
-    run = home.run("20261123-041502-sft-k3f9x")
-    assert read_state(run).status == "succeeded"
-    rows, _ = records.read_lines(run.latest_attempt().metrics)
-    assert rows[0]["step"] == 0
+OLD_RUNS = Path(__file__).parent / "old_runs"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("version", sorted(folder.name for folder in OLD_RUNS.iterdir()))
+async def test_run_folders_of_former_versions_still_read(app: App, version: str):
+    shutil.copytree(OLD_RUNS / version, app.home.runs, dirs_exist_ok=True)
+    [run] = runs.all_runs(app)
+    shown = await view.get(app, run.id)
+    assert shown.state == Succeeded(ended_by="planned_end")
+    assert shown.metrics["eval_loss"] < shown.metrics["eval_loss_before"]
+    assert shown.resumed_from_step == 49
+    told = await metrics.tail(app, run.id, cursor=None)
+    assert told.last_step == 167
+    assert told.verdict == "falling"
+    listed = await listing.list_runs(app, status="succeeded", kind="train", method=None, limit=5, cursor=None)
+    assert [line.run_id for line in listed.runs] == [run.id]
