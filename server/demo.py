@@ -19,6 +19,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.types import CallToolResult
 
+from ..executors.errors import ArgumentError
 from ..executors.paths import Home
 from ..services.app import App
 from ..services.environment.children import call_trainer
@@ -50,9 +51,8 @@ async def _demo(folder: Path, rows: int) -> int:
     settings = load_settings()
     app = App(home=Home.open(settings.runs_dir), settings=settings, workspace=folder)
     environment = find_environment(app)
-    if folder.exists():
-        shutil.rmtree(folder)
-    (folder / "data").mkdir(parents=True)
+    _clear(folder)
+    (folder / "data").mkdir()
     data = folder / "data" / "docstrings.jsonl"
     model = folder / "model"
     count = write_pairs(data, rows)
@@ -70,10 +70,29 @@ async def _demo(folder: Path, rows: int) -> int:
         args=["-m", "model_trainer.server.cli", "serve", "--workspace", str(folder)],
         env={**inherited, "PATH": os.environ.get("PATH", "")},
     )
-    async with Client(stdio_client(server)) as client:
+    async with Client(stdio_client(server, errlog=sys.stderr)) as client:
         tools = await client.list_tools()
         _tell(f"server started over stdio: {len(tools.tools)} tools\n")
         return await _drive(client, model, folder, started)
+
+
+def _clear(folder: Path) -> None:
+    """Make an empty folder for the demo; only one that a demo made is emptied.
+
+    Raises:
+        ArgumentError: the folder holds somebody's files.
+    """
+    made_by_us = folder / ".model-trainer-demo"
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not made_by_us.is_file())):
+        raise ArgumentError(
+            "invalid_arguments",
+            f"{folder} is there and no demo made it; the demo empties its folder.",
+            next_step=f"model-trainer demo --folder {folder.with_name(folder.name + '-demo')}",
+        )
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    made_by_us.touch()
 
 
 async def _drive(client: Client, model: Path, folder: Path, started: float) -> int:
@@ -93,7 +112,7 @@ async def _drive(client: Client, model: Path, folder: Path, started: float) -> i
     )
     launched = await _call(client, "launch_run", config=config["path"], again=True)
     run_id = launched["run_id"]
-    await _watch(client, run_id, until_step=40)
+    await _watch(client, run_id, until=0.25)
     await _call(client, "stop_run", run_id=run_id, wait_seconds=40)
     resumed = await _call(client, "resume_run", run_id=run_id)
     view = await _watch(client, resumed["run_id"])
@@ -113,8 +132,8 @@ async def _drive(client: Client, model: Path, folder: Path, started: float) -> i
     return 0 if after < before else 1
 
 
-async def _watch(client: Client, run_id: str, until_step: int | None = None) -> dict[str, Any]:
-    """Wait for the run's end, or for a step, showing its own words as they come."""
+async def _watch(client: Client, run_id: str, until: float = 1) -> dict[str, Any]:
+    """Wait for the run's end, or for a part of its steps, showing its own words as they come."""
     live = sys.stdout.isatty()
     shown = ""
 
@@ -130,13 +149,13 @@ async def _watch(client: Client, run_id: str, until_step: int | None = None) -> 
             _tell(f"  … {message}")
 
     while True:
-        wait = 40 if until_step is None else 1
+        wait = 40 if until == 1 else 1
         result = await client.call_tool("get_run", {"run_id": run_id, "wait_seconds": wait}, progress_callback=show)
         view = _structure(result)
         over = view["state"]["status"] in ("succeeded", "failed", "cancelled", "lost")
         progress: dict[str, Any] = view.get("progress") or {}
-        step: int = progress.get("step", 0)
-        if over or (until_step is not None and step >= until_step):
+        far = progress["step"] >= until * progress["total_steps"] if progress.get("total_steps") else False
+        if over or (until < 1 and far):
             if live and shown:
                 sys.stdout.write("\r\x1b[K")
             _tell(f"get_run(run_id={run_id!r}, wait_seconds={wait})\n{_short(result)}")

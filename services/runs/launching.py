@@ -68,25 +68,6 @@ async def launch(app: App, config: str, *, again: bool, key: str | None, after: 
     return launched(started.run, loaded.digest, already=started.already, warnings=warnings)
 
 
-async def start_training(
-    app: App,
-    config: Config,
-    *,
-    digest: str,
-    request: dict[str, Any],
-    key: str | None = None,
-    parent: str | None = None,
-) -> RunPaths:
-    """Start the training run of a resolved config.
-
-    Raises:
-        EnvironmentFault: there is no complete training environment.
-        RunError: this machine can't hold it (`not_enough`), or the supervisor didn't come up.
-    """
-    launch = await training_launch(app, config, digest=digest, request=request, key=key, parent=parent)
-    return await runs.start(app, launch)
-
-
 async def training_launch(
     app: App,
     config: Config,

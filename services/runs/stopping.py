@@ -16,6 +16,7 @@ from ...trainer import manifests
 from ..app import App, Progress, no_progress
 from ..result import Result
 from . import life as runs
+from .view import harmless_state
 
 
 class StopResult(Result):
@@ -55,13 +56,18 @@ async def stop(app: App, run_id: str, *, wait_seconds: float, progress: Progress
     ended = states.is_over(state)
     return StopResult(
         run_id=run_id,
-        state=state,
+        state=harmless_state(state),
         was_over=over,
         checkpoint=str(good.folder) if good is not None else None,
-        next_step=f"get_run(run_id={run_id!r}) shows how it ended."
-        if ended
-        else f"get_run(run_id={run_id!r}, wait_seconds=45) waits for the checkpoint and the end.",
+        next_step=_next(run_id, ended=ended, resumable=good is not None and state.status != "succeeded"),
     )
+
+
+def _next(run_id: str, *, ended: bool, resumable: bool) -> str:
+    if not ended:
+        return f"get_run(run_id={run_id!r}, wait_seconds=45) waits for the checkpoint and the end."
+    shows = f"get_run(run_id={run_id!r}) shows how it ended"
+    return f"resume_run(run_id={run_id!r}) goes on from the checkpoint; {shows}." if resumable else f"{shows}."
 
 
 async def _ask(run: RunPaths) -> bool:

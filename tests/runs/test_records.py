@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from model_trainer.executors import host
-from model_trainer.executors.errors import StateError, all_codes
-from model_trainer.executors.paths import Home
+from model_trainer.executors.errors import all_codes
 from model_trainer.executors.states import Succeeded
 from model_trainer.services.app import App
 from model_trainer.services.runs import life as runs
@@ -77,18 +76,6 @@ def test_a_zombie_is_dead():
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert host.identify(child.pid) is None
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
-def test_a_state_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    foreign = tmp_path / "foreign"
-    foreign.mkdir()
-    os.chown(foreign, 12345, 12345)
-    monkeypatch.setenv("MODEL_TRAINER_STATE", str(foreign))
-    with pytest.raises(StateError) as caught:
-        Home.open()
-    assert caught.value.code == "foreign_state"
-    assert "MODEL_TRAINER_STATE" in caught.value.next_step
 
 
 def test_every_code_of_the_error_tree_stands_in_its_drawing():
