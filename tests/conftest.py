@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ from model_trainer.trainer.contract import SNAPSHOT_PACKAGE
 
 #: What a test process may keep of the environment; everything else would make tests depend on the machine.
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TERM", "SSL_CERT_FILE", "SSL_CERT_DIR", "COVERAGE_PROCESS_START")
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: tests that interrupt one would hang.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
