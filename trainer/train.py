@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     """Train; 0 if the outcome is written and it isn't a failure."""
     attempt = Path(arguments[0])
     started = time.monotonic()
-    # Until the trainer can stop at a step's end, a stop simply ends the process.
+    # From the first moment on: a stop while the libraries load is honoured before the first step.
     stopping = _StopFlag()
     signal.signal(signal.SIGTERM, stopping.set)
     result: dict[str, Any]
