@@ -40,7 +40,7 @@ class Document:
         raise ConfigError(code, f"{self.place(key)}: {message}", next_step=next_step or self.correct(key))
 
     def place(self, key: Key) -> str:
-        """`training.learning_rate (line 12 of /work/config.yaml)`."""
+        """`training.learning_rate (line 12 of config.yaml)`."""
         name = dotted(key) or "The config"
         return f"{name} (line {self.line(key)} of {self.name})" if self.on_disk else name
 

@@ -54,7 +54,7 @@ def propose_models(
         data=data,
         hardware=hardware,
         models=[_choice(fit) for fit in chosen],
-        warnings=[*warnings, f"the table of models is of {table_date()}: newer ones exist"],
+        warnings=[*warnings, f"the table of models is of {table_date()}: newer ones exist, check the licence"],
         next_step=f"plan_training(dataset={dataset!r}, model={first.name!r}, revision={first.revision!r})",
     )
 

@@ -212,6 +212,13 @@ async def test_columns_that_the_method_cannot_use_are_refused(app: App, workspac
     assert "question, answer" in failed.detail
 
 
+async def test_clipped_gradients_hold_the_weights_where_unclipped_ones_ruin_them(app: App, train: Train):
+    # The same learning rate without clipping diverges (the next test); with it no step is longer than the norm.
+    held = {"learning_rate": 1.0, "max_grad_norm": 1e-6, "max_steps": 6, "optim": "sgd"}
+    result = await result_of(app, await train(peft=None, training=held))
+    assert result["metrics"]["eval_loss"] == pytest.approx(result["metrics"]["eval_loss_before"], abs=1e-3)
+
+
 async def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(app: App, train: Train):
     wild = {"learning_rate": 1.0, "max_grad_norm": 0, "max_steps": 60, "optim": "sgd", "save_steps": 1}
     run = await train(peft=None, training=wild)
