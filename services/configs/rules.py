@@ -11,7 +11,7 @@ from typing import Any
 
 from ...trainer.contract import FORMATS, METHODS, find_format
 from ...trainer.yaml12 import Key
-from .schema import Config
+from .schema import Config, Evaluation
 from .text import Document
 
 #: How far from a method's usual learning rate a warning begins.
@@ -51,6 +51,20 @@ def check_rules(document: Document, config: Config) -> list[str]:
     for rule in _RULES:
         rule(check)
     return check.warnings
+
+
+def _without_effect(check: _Check) -> None:
+    """A key that this version reads and does nothing with is said, never silently dropped."""
+    config = check.config
+    if config.evaluation.metrics != Evaluation().metrics:
+        check.warn("evaluation.metrics", "it has no effect in this version: every metric that TRL logs is reported")
+    if config.guards.stall_minutes != "auto":
+        check.warn("guards.stall_minutes", "it has no effect in this version: no run is ended for being slow")
+    if config.tracking.project is not None:
+        check.warn(
+            "tracking.project",
+            "it has no effect in this version: the human may name the tracker's variable under inherit_env in settings.toml",
+        )
 
 
 def _lengths(check: _Check) -> None:
@@ -181,6 +195,7 @@ def _adapter(check: _Check) -> None:
 
 
 _RULES: tuple[Callable[[_Check], None], ...] = (
+    _without_effect,
     _lengths,
     _evaluation,
     _checkpoints,
