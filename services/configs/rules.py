@@ -63,7 +63,7 @@ def _without_effect(check: _Check) -> None:
     if config.tracking.project is not None:
         check.warn(
             "tracking.project",
-            "it has no effect in this version: the human may name the tracker's variable under inherit_env in settings.toml",
+            "it has no effect in this version; inherit_env in settings.toml passes WANDB_PROJECT on",
         )
 
 
