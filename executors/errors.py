@@ -12,6 +12,7 @@
     ├── EnvironmentFault  environment_missing, environment_incomplete, package_missing, unreachable
     ├── RunError          run_not_found, duplicate_run, key_conflict, launch_failed, not_enough,
     │                     run_live, nothing_left, no_checkpoint, no_metrics, no_output
+    ├── PublishError      not_logged_in, not_allowed, not_confirmed, declined, destination_taken, unsafe_files
     ├── StateError        foreign_state, state_unwritable, invalid_settings, newer_schema
     ├── LimitError        timed_out, too_large
     └── InternalError     internal
@@ -127,6 +128,14 @@ class RunError(ModelTrainerError):
             "no_metrics",
             "no_output",
         }
+    )
+
+
+class PublishError(ModelTrainerError):
+    """Something may not, or can't, be published as it was asked for; nothing was."""
+
+    CODES = frozenset(
+        {"not_logged_in", "not_allowed", "not_confirmed", "declined", "destination_taken", "unsafe_files"}
     )
 
 

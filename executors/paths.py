@@ -104,6 +104,7 @@ class RunPaths:
     checkpoints/        trainer
     output/             trainer: adapter or model, tokenizer, summary
     plots/              server: pictures of its metrics, drawn on request
+    publish/            server: for publishing it: the curve, hashes, and by digest what was shown (card, clean configs)
     exit.json           supervisor, once: the terminal record
     """
 
@@ -145,6 +146,10 @@ class RunPaths:
     @property
     def plots(self) -> Path:
         return self.root / "plots"
+
+    @property
+    def publish(self) -> Path:
+        return self.root / "publish"
 
     @property
     def attempts(self) -> Path:

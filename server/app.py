@@ -21,7 +21,7 @@ from ..executors.paths import Home
 from ..services.app import App
 from ..services.settings import load_settings
 from ..tools import TOOLS
-from ..tools.spec import Opened, ToolSpec, roots_request
+from ..tools.spec import NeedsAnswerError, Opened, ToolSpec, roots_request
 from . import prompts, resources
 from .boundary import Boundary
 from .completions import complete
@@ -96,6 +96,8 @@ class ModelTrainerServer(MCPServer[Opened]):
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
+            if isinstance(error.__cause__, NeedsAnswerError):
+                return error.__cause__.question
             request = roots_request(error.__cause__, context)
             if request is None:
                 raise

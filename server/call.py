@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import anyio
+import anyio.to_thread
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp.types import CallToolResult, TextContent
+from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, TextContent
 
 from ..executors.errors import ArgumentError
 from .app import build_server, try_open_app
@@ -35,7 +36,9 @@ def call(tool: str, arguments: str, *, workspace: Path, as_text: bool) -> int:
 
 
 async def _call(tool: str, arguments: dict[str, Any], workspace: Path) -> CallToolResult:
-    async with Client(build_server(try_open_app(workspace))) as client:
+    # A person at the terminal is asked there; a script has no dialogue.
+    dialogue = _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+    async with Client(build_server(try_open_app(workspace)), elicitation_callback=dialogue) as client:
         try:
             return await client.call_tool(tool, arguments, progress_callback=_show if sys.stderr.isatty() else None)
         except MCPError as error:
@@ -48,6 +51,15 @@ async def _call(tool: str, arguments: dict[str, Any], workspace: Path) -> CallTo
         finally:
             if sys.stderr.isatty():
                 sys.stderr.write("\r\x1b[K")
+
+
+async def _ask(context: object, params: ElicitRequestParams) -> ElicitResult:  # noqa: ARG001  the SDK passes both by name
+    """The answer of the person at the terminal."""
+    sys.stderr.write(f"\r\x1b[K{params.message}\nyes? [y/N] ")
+    sys.stderr.flush()
+    said = await anyio.to_thread.run_sync(sys.stdin.readline)
+    yes = said.strip().lower() in ("y", "yes")
+    return ElicitResult(action="accept", content={"yes": True}) if yes else ElicitResult(action="decline")
 
 
 async def _show(progress: float, total: float | None, message: str | None) -> None:

@@ -20,7 +20,7 @@ from .result import Frozen
 #: reach them. Tokens are not among them; a run that needs one is named it under `inherit_env`.
 DEFAULT_INHERITED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "OMP_NUM_THREADS"),
-    *("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
     *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "LD_LIBRARY_PATH"),
@@ -53,7 +53,9 @@ class Settings(BaseModel):
         tuple[VariableName, ...],
         Field(description="Further variables that a run inherits (names only, HF_TOKEN for one)"),
     ] = ()
-    publish_namespaces: Annotated[tuple[str, ...], Field(description="Hub namespaces that may be published to")] = ()
+    publish_namespaces: Annotated[
+        tuple[str, ...], Field(description="Hub namespaces that may be published to; none listed: your account's own")
+    ] = ()
     confirm_in_client: Annotated[
         StrictBool, Field(description="Publishing and spending need the client's own confirmation dialogue")
     ] = False

@@ -20,6 +20,8 @@ from model_trainer.services.app import App
 from model_trainer.services.settings import Settings
 from model_trainer.trainer.contract import SNAPSHOT_PACKAGE
 
+pytest_plugins = ("hub.fixtures",)
+
 #: What a test process may keep of the environment; everything else would make tests depend on the machine.
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TERM", "SSL_CERT_FILE", "SSL_CERT_DIR", "COVERAGE_PROCESS_START")
 

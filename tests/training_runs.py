@@ -1,4 +1,4 @@
-"""What tests of real training runs share: a small config, and waiting for what a run comes to."""
+"""What tests of real training runs share: launching one with a small config, and waiting for what it comes to."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
+import pytest
 
 from model_trainer.executors import states
 from model_trainer.executors.paths import RunPaths
 from model_trainer.services.app import App
+from model_trainer.services.runs import launching
 from model_trainer.services.runs import life as runs
 from model_trainer.trainer import records
 
@@ -32,6 +34,32 @@ class Train(Protocol):
     """Launches the tiny model's training with these changes to its config."""
 
     def __call__(self, *, training: dict[str, Any] | None = None, **sections: Any) -> Awaitable[RunPaths]: ...
+
+
+@pytest.fixture
+def train(
+    app: App, workspace: Path, tiny_model: Path, pairs: Path, fork_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> Train:
+    """Launches real training runs of the tiny model."""
+    monkeypatch.setenv("MODEL_TRAINER_PYTHON", str(fork_python))
+
+    async def run(*, training: dict[str, Any] | None = None, **sections: Any) -> RunPaths:
+        config = {
+            "version": 1,
+            "method": "sft",
+            "model": {"name": str(tiny_model), "dtype": "float32"},
+            "datasets": [{"path": str(pairs)}],
+            "eval_dataset": {"fraction": 0.1},
+            "peft": LORA,
+            "training": {**TRAINING, **(training or {})},
+            **sections,
+        }
+        # JSON is YAML.
+        (workspace / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+        launched = await launching.launch(app, "config.yaml", again=True, key=None)
+        return app.home.run(launched.run_id)
+
+    return run
 
 
 async def result_of(app: App, run: RunPaths) -> dict[str, Any]:

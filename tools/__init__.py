@@ -11,6 +11,7 @@ from .launch_run import launch_run
 from .list_runs import list_runs
 from .plan_training import plan_training
 from .plot_metrics import plot_metrics
+from .push_adapter import push_adapter
 from .resume_run import resume_run
 from .sample_model import sample_model
 from .spec import ToolSpec
@@ -34,4 +35,5 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(stop_run, "Stop run", destructive=True, idempotent=True),
     ToolSpec(resume_run, "Resume run", open_world=True),
     ToolSpec(sample_model, "Sample model", read_only=True, open_world=True),
+    ToolSpec(push_adapter, "Push adapter", destructive=True, idempotent=True, open_world=True),
 )

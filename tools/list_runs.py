@@ -19,7 +19,7 @@ async def list_runs(
         Literal["live", "queued", "succeeded", "failed", "cancelled", "lost"] | None,
         Field(description="Only these; live is everything that hasn't ended"),
     ] = None,
-    kind: Annotated[Literal["train", "inspect", "all"], Field(description="What the runs do")] = "train",
+    kind: Annotated[Literal["train", "inspect", "push", "all"], Field(description="What the runs do")] = "train",
     method: Annotated[str | None, Field(description="Only runs of this method, such as sft", max_length=32)] = None,
     limit: Annotated[Integer, Field(ge=1, le=50, description="How many at most")] = 10,
     cursor: Annotated[str | None, Field(description="next_cursor of the former answer", max_length=64)] = None,

@@ -10,11 +10,18 @@ from urllib.parse import unquote, urlsplit
 
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
-from mcp.types import InputRequiredResult, ListRootsRequest, ListRootsResult
+from mcp.types import (
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequiredResult,
+    ListRootsRequest,
+    ListRootsResult,
+)
 from pydantic import ValidationError
 
 from ..executors.errors import ArgumentError, ModelTrainerError
-from ..services.app import App, Progress
+from ..services.app import App, Asker, Progress
 from ..services.result import Result
 
 #: What a server serves: the app, or the error that opening the state folder ended with.
@@ -23,6 +30,14 @@ Opened = App | ModelTrainerError
 #: Seconds that a client may take to name its roots; a workspace is a convenience, no call waits for it.
 _ROOTS_SECONDS = 1.0
 _ROOTS_KEY = "workspace"
+
+#: Seconds that a person may take to answer.
+_ANSWER_SECONDS = 600.0
+_YES_OR_NO: dict[str, Any] = {
+    "type": "object",
+    "properties": {"yes": {"type": "boolean", "title": "Yes, go ahead"}},
+    "required": ["yes"],
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,41 @@ def roots_request(error: BaseException | None, ctx: Context[Any, Any] | None) ->
     if ctx.session.can_send_request or ctx.input_responses is not None or not _has_roots(ctx):
         return None
     return InputRequiredResult(input_requests={_ROOTS_KEY: ListRootsRequest()})
+
+
+class NeedsAnswerError(Exception):
+    """The call goes on once the client sends it again with its user's answer (stateless protocol)."""
+
+    def __init__(self, question: InputRequiredResult) -> None:
+        super().__init__("the client's user is asked")
+        self.question = question
+
+
+def asker_of(ctx: Context[Any, Any]) -> Asker:
+    """Asks the client's user; answers None where the client has no dialogue."""
+
+    async def ask(key: str, question: str) -> bool | None:
+        capabilities = ctx.client_capabilities
+        if capabilities is None or capabilities.elicitation is None:
+            return None
+        request = ElicitRequest(params=ElicitRequestFormParams(message=question, requested_schema=_YES_OR_NO))
+        if ctx.session.can_send_request:
+            try:
+                answer = await ctx.session.send_request(
+                    request, ElicitResult, request_read_timeout_seconds=_ANSWER_SECONDS
+                )
+            except (MCPError, ValidationError):
+                return False
+        else:
+            # The key holds what the question is about: an answer to another question is none to this one.
+            answer = (ctx.input_responses or {}).get(key)
+            if answer is None:
+                raise NeedsAnswerError(InputRequiredResult(input_requests={key: request}))
+        return (
+            isinstance(answer, ElicitResult) and answer.action == "accept" and (answer.content or {}).get("yes") is True
+        )
+
+    return ask
 
 
 async def _client_root(ctx: Context[Any, Any]) -> Path | None:

@@ -1,6 +1,6 @@
 """`python -m trainer_snapshot.trainer COMMAND …`: the only door into the training environment.
 
-`train` and `inspect` are the bodies of runs (they get an attempt folder); the others answer a short question.
+`train`, `inspect` and `push` are the bodies of runs (they get an attempt folder); the others answer a short question.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from importlib import import_module
 COMMANDS = {
     "train": "train",
     "inspect": "scan",
+    "push": "push",
     "probe": "probe",
     "preview": "preview",
     "sample": "sample",

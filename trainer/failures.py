@@ -22,7 +22,7 @@ def explain(error: BaseException) -> Failure:
 
     Out of memory: torch's CUDA errors say " out of memory", its CPU allocator "DefaultCPUAllocator: can't allocate
     memory"; a full disk comes as ENOSPC, or from torch's own writer as an enforce failure in inline_container.cc.
-    PEFT: "Target modules … not found in the base model".
+    PEFT: "Target modules … not found in the base model". What the Hub refused stands in the errors behind the error.
     """
     text = f"{type(error).__name__}: {error}"[:2000]
     if isinstance(error, Failure):
@@ -38,4 +38,46 @@ def explain(error: BaseException) -> Failure:
         return Failure("bad_environment", text)
     if isinstance(error, ValueError) and text.startswith("ValueError: Target modules"):
         return Failure("bad_config", text)
-    return Failure("unknown", text)
+    return Failure(_of_the_hub(error) or "unknown", text)
+
+
+#: Reason to the types that tell it, by name: nothing heavy is imported to know an error. The first that fits counts.
+#: The Hub doesn't tell a repository that isn't there from one that the account may not see: both need a human's look
+#: at name and login. transformers wraps what huggingface_hub raises; datasets drops it for a type of its own.
+_HUB_ERRORS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("bad_config", frozenset({"huggingface_hub.RevisionNotFoundError"})),
+    ("auth", frozenset({"huggingface_hub.RepositoryNotFoundError", "datasets.DatasetNotFoundError"})),
+    (
+        "communication",
+        frozenset(
+            {"huggingface_hub.LocalEntryNotFoundError", "huggingface_hub.OfflineModeIsEnabled"}
+            | {"httpx2.TransportError", "httpx.TransportError"}
+        ),
+    ),
+)
+
+
+def _of_the_hub(error: BaseException) -> str | None:
+    """The reason, where the Hub's refusal or silence is behind an error.
+
+    A refusal counts before silence: a download that was refused arrives as one that failed.
+    """
+    behind = _chain(error)
+    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for one in behind for kind in type(one).__mro__}
+    statuses = {getattr(getattr(one, "response", None), "status_code", None) for one in behind}
+    for reason, types in _HUB_ERRORS:
+        if names & types or (reason == "auth" and statuses & {401, 403}):
+            return reason
+    silent = any(isinstance(status, int) and (status in (408, 429) or status >= 500) for status in statuses)
+    # datasets, of a Hub that it can't reach: a plain ConnectionError with nothing behind it.
+    return "communication" if silent or str(error).startswith("Couldn't reach '") else None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and those behind it, as a traceback would show them."""
+    found: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and all(one is not other for other in found):
+        found.append(one)
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+    return found

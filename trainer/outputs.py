@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import resource
 from collections import Counter
@@ -80,6 +81,29 @@ def parameters(model: Any) -> dict[str, dict[str, int]]:
         kind = "trained" if parameter.requires_grad else "frozen"
         counts[kind][str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
     return {kind: dict(found) for kind, found in counts.items()}
+
+
+def base_commit(model: Any) -> str | None:
+    """The commit of a base model from the Hub; None for a local folder, which has none."""
+    commit = getattr(getattr(model, "config", None), "_commit_hash", None)
+    return commit if isinstance(commit, str) else None
+
+
+def hardware() -> dict[str, Any]:
+    """What trained: `device` (cuda or cpu), its `name`, and `count` of GPUs or of cores that this process may use."""
+    if torch.cuda.is_initialized():
+        return {"device": "cuda", "name": torch.cuda.get_device_name(0), "count": torch.cuda.device_count()}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"device": "cpu", "name": _cpu_name(), "count": cores}
+
+
+def _cpu_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ holds yet are read from the metrics file. A pyramid of another file (another ino
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -99,7 +100,8 @@ class Bucket:
 
     def add(self, row: records.Record) -> None:
         """Take one row."""
-        step = int(row.get("step", 0))
+        told = row.get("step")
+        step = told if isinstance(told, int) else 0
         at = str(row.get("at", ""))
         self.steps = (self.steps[0] if self.rows else step, step)
         self.times = (self.times[0] if self.rows else at, at)
@@ -112,7 +114,7 @@ class Bucket:
                 or not (value is None or isinstance(value, (int, float)))
             ):
                 continue
-            self.stats.setdefault(name, Stat()).add(value, step)
+            self.stats.setdefault(name, Stat()).add(_finite(value), step)
 
     def merge(self, later: Bucket) -> None:
         """Take the rows of the bucket that follows; places in files are the caller's."""
@@ -273,6 +275,14 @@ def parse_rows(data: bytes, at: int) -> Iterator[tuple[records.Record, int, int]
         for row in records.parse_lines(line):
             yield row, start, at
             start = at
+
+
+def _finite(value: float | None) -> float | None:
+    """The value as a number that JSON can say; our writer puts None in the place of others, a foreign hand may not."""
+    try:
+        return value if value is not None and math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _either(pick: Callable[[float, float], float], one: float | None, other: float | None) -> float | None:

@@ -13,6 +13,7 @@ import gzip
 import io
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ _SPLITS = {
     "evaluation": "test",
 }
 _HEAD = 65_536
+#: Names that a search through a folder looks at: no data set has as many, but somebody's home has.
+_MOST_NAMES = 100_000
 _DELIMITERS = ",;\t|"
 
 
@@ -115,9 +118,22 @@ def list_files(path: str | Path, split: str | None = None) -> list[DataFile]:
     rows never train by accident. A single file is taken as it is.
 
     Raises:
-        DataFileError: file_not_found, bad_format or empty_dataset, each naming what is there instead.
+        DataFileError: file_not_found, bad_format or empty_dataset, each naming what is there instead; too_large for a
+            folder that can't be a data set's.
     """
     path = Path(path)
+    try:
+        return _list_files(path, split)
+    except OSError as error:
+        # Never taken as absent: that would be less data than was meant, silently.
+        raise DataFileError(
+            "file_not_found",
+            f"{error.filename or path} can't be looked at: {error.strerror or type(error).__name__}.",
+            next_step=f"Mend it or give permission, or leave it out: give a file or a glob in place of {path}.",
+        ) from error
+
+
+def _list_files(path: Path, split: str | None) -> list[DataFile]:
     if path.is_file():
         file = _data_file(path)
         if not file.size:
@@ -127,7 +143,7 @@ def list_files(path: str | Path, split: str | None = None) -> list[DataFile]:
         found = _in_folder(path)
     elif glob.has_magic(str(path)):
         found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
-        found = [file for file in found if file.is_file() and file.name not in _NOT_DATA]
+        found = [file for file in found if not file.is_dir() and file.name not in _NOT_DATA]
     else:
         raise _not_found(path)
     if not found:
@@ -286,7 +302,13 @@ def _data_file(path: Path) -> DataFile:
             f"{path} is no data file by its name; supported are {SUPPORTED}.",
             next_step="Convert it, or rename it to what it is.",
         )
-    return DataFile(path, found, path.stat().st_size, split_of(str(path)))
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        # A named pipe would wait for its writer.
+        raise DataFileError(
+            "bad_format", f"{path} is no regular file.", next_step="Write its rows into a file, and give that."
+        )
+    return DataFile(path, found, status.st_size, split_of(str(path)))
 
 
 def _empty(path: Path) -> DataFileError:
@@ -294,8 +316,19 @@ def _empty(path: Path) -> DataFileError:
 
 
 def _in_folder(folder: Path) -> list[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder):
+    looked_at = 0
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        looked_at += len(folders) + len(names)
+        if looked_at > _MOST_NAMES:
+            raise DataFileError(
+                "too_large",
+                f"{folder} holds more than {_MOST_NAMES:,} files and folders: that is no data set.",
+                next_step=f"Give the folder of the data itself, or a glob such as {folder}/data/*.jsonl.",
+            )
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         for name in names:
             if not name.startswith(".") and name not in _NOT_DATA and format_of(name):

@@ -61,6 +61,15 @@ def fetch(repo: str, revision: str | None, split: str | None, say: Callable[[int
             next_step="Check the spelling; for a private one the human runs `hf auth login`.",
         ) from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        # A download that was refused arrives as one that failed, with the refusal as its cause.
+        answer = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+        if answer is not None and answer.status_code in (401, 403):
+            raise DataFileError(
+                "dataset_gated",
+                f"The Hub doesn't let this account read the data set {repo} ({answer.status_code}): its token isn't "
+                "valid, or isn't allowed to.",
+                next_step="Ask the human to run `hf auth login` with a valid token.",
+            ) from error
         raise DataFileError(
             "unreachable",
             f"There is no file {repo!r} in the workspace, and the Hub can't be reached for a data set of that name "

@@ -22,10 +22,10 @@ def check_target(path: Path, home: Home) -> None:
     Raises:
         ArgumentError: another suffix than .yaml or .yml, a folder, or a place in the state folder.
     """
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        raise _refusal(path, "a config's name ends in .yaml", path.with_name(f"{path.name or 'config'}.yaml"))
     if path.is_dir():
         raise _refusal(path, "that is a folder", path / "config.yaml")
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise _refusal(path, "a config's name ends in .yaml", path.with_name(f"{path.name}.yaml"))
     real = path.parent.resolve() / path.name
     if any(real.is_relative_to(folder.resolve()) for folder in (home.root, home.runs)):
         raise _refusal(path, "the state folder is written by runs alone", Path("config.yaml"))

@@ -16,7 +16,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from ...executors.errors import DataError, ModelError
-from ..app import App
+from ..app import App, is_folder
 from . import emit as config_emit
 from . import text as config_text
 from .checks import validate
@@ -98,7 +98,7 @@ def resolve_config(config: Config, folder: Path) -> Config:
     """
     resolved = absolute_config(config, folder)
     model = resolved.model
-    if not is_hub_id(model.name) and not Path(model.name).is_dir():
+    if not is_hub_id(model.name) and not is_folder(Path(model.name)):
         raise ModelError(
             "model_not_found",
             f"model.name: there is no folder {model.name}.",

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from ...executors import host, states
 from ...executors.errors import (
+    ArgumentError,
     ConfigError,
     DataError,
     EnvironmentFault,
@@ -179,7 +180,7 @@ def _failure(request: InspectRequest, run: RunPaths, found: dict[str, Any] | Non
 
 def _typed(code: str, message: str, next_step: str) -> ModelTrainerError:
     """The error of the tree that has this code."""
-    family = EnvironmentFault if code in EnvironmentFault.CODES else DataError
+    family = next(one for one in (EnvironmentFault, LimitError, DataError) if code in one.CODES)
     return family(code, clean(message, 800), next_step=clean(next_step, 800))
 
 
@@ -203,9 +204,11 @@ async def _with_preview(
     if seconds < PREVIEW_LEAST_SECONDS:
         again = "ask again with the same arguments: the scan is done and answers at once"
         return _noted(result, f"no token lengths and examples: the scan took the whole answer time; {again}")
-    folder = Path(request.model).expanduser()
-    local = folder if folder.is_absolute() else app.workspace / folder if app.workspace is not None else None
-    name = str(local) if local is not None and local.is_dir() else request.model
+    try:
+        folder = app.resolve(request.model)
+    except ArgumentError:
+        folder = None
+    name = str(folder) if folder is not None and folder.is_dir() else request.model
     asked = {"model": {"name": name, "revision": None, "chat_template": None}, "sample": found["sample"]}
     try:
         seen = await call_trainer(app, environment.python, ["preview"], asked, seconds=seconds)

@@ -84,7 +84,7 @@ def look_up(name: str, revision: str | None) -> HubModel:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         # A download that was forbidden arrives as one that failed, with the refusal as its cause.
         if isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code in (401, 403):
-            raise _gated(name) from error
+            raise _refused(name, error.__cause__.response.status_code) from error
         raise _unreachable(name, "the download failed") from error
     except EntryNotFoundError as error:
         raise ModelError(
@@ -94,7 +94,7 @@ def look_up(name: str, revision: str | None) -> HubModel:
         ) from error
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
-            raise _gated(name) from error
+            raise _refused(name, error.response.status_code) from error
         raise _unreachable(name, f"it answers with an error ({type(error).__name__})") from error
     except (httpx.HTTPError, OSError) as error:
         raise _unreachable(name, type(error).__name__) from error
@@ -131,6 +131,15 @@ def _gated(name: str) -> ModelError:
         f"{name} is gated: its owner gives access on request, and your account (or the lack of one here) has none.",
         next_step=f"A person accepts the terms at https://huggingface.co/{name} and runs `hf auth login`; "
         "or name an open model. Without model, plan_training(dataset=…) proposes three.",
+    )
+
+
+def _refused(name: str, status: int) -> ModelError:
+    return ModelError(
+        "model_gated",
+        f"The Hub doesn't let your account read {name} ({status}): its token isn't valid, or isn't allowed to.",
+        next_step="A person runs `hf auth login` with a valid token; or name an open model. Without model, "
+        "plan_training(dataset=…) proposes three.",
     )
 
 

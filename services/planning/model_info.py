@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from ...executors.errors import ModelError
 from ...trainer.contract import METHODS
-from ..app import App
+from ..app import App, is_folder
 from .model_cache import HUB_ID, find_snapshot
 from .model_hub import look_up, offline
 from .shapes import FAMILIES, Shape, UnknownShapeError, shape_of
@@ -115,7 +115,7 @@ def _folder(app: App, name: str) -> Path | None:
                 next_step="Correct the path, or give a Hub id (owner/model).",
             )
         return folder.resolve()
-    if app.workspace is not None and (app.workspace / name).is_dir():
+    if app.workspace is not None and is_folder(app.workspace / name):
         return (app.workspace / name).resolve()
     return None
 

@@ -6,9 +6,9 @@ import hashlib
 import json
 import secrets
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import sleep
@@ -64,6 +64,8 @@ class Launch:
     """The run whose success it waits for."""
     grace_seconds: float | None = None
     """How long a stopped trainer may save before it is killed; None: the supervisor's default."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Variables beside those that every run inherits, such as a token: never written down."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ async def start_once(app: App, launch: Launch, former: Callable[[], RunPaths | N
         "grace_seconds": launch.grace_seconds,
         "versions": launch.versions or {},
     }
-    environment = child_environment(app)
+    environment = child_environment(app) | dict(launch.environment)
 
     def work() -> Started:
         with _launch_lock(app):

@@ -145,7 +145,9 @@ def _refuse_unless_ended(request: ResumeRequest, asked: dict[str, Any], state: R
         raise RunError(
             "nothing_left",
             f"Run {request.run_id} is of kind {asked['kind']}; only training runs can be gone on with.",
-            next_step="list_runs(kind='train') shows the training runs.",
+            next_step=f"get_run(run_id={request.run_id!r}) says how a push goes on."
+            if asked["kind"] == "push"
+            else "list_runs(kind='train') shows the training runs.",
         )
     if state.status == "unreachable":
         raise RunError(

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 import anyio.to_thread
 from pydantic import Field
 
-from ...executors import states
-from ...executors.errors import EnvironmentFault, LimitError, RunError
+from ...executors.errors import EnvironmentFault, LimitError
 from ...executors.paths import RunPaths
 from ..app import App
 from ..environment.children import call_trainer
@@ -18,6 +17,7 @@ from ..environment.environments import find_environment
 from ..result import Frozen, Result
 from ..untrusted import clean, quote
 from . import life as runs
+from .outputs import find_output
 
 #: Seconds for the child: an answer must come within 45.
 SECONDS = 44.0
@@ -90,7 +90,7 @@ async def sample(app: App, run_id: str, request: SampleRequest) -> Samples:
         EnvironmentFault: the child could not load the models.
     """
     run = app.home.run(run_id)
-    output = _output(run)
+    output = find_output(run, "sample from")
     formats = sorted({str(one.get("format")) for one in output.data})
     chat = request.rendering == "chat" or (request.rendering == "as_trained" and formats == ["messages"])
     asked: dict[str, Any] = {
@@ -117,34 +117,6 @@ async def sample(app: App, run_id: str, request: SampleRequest) -> Samples:
     if "problem" in said:
         raise _problem(run_id, said)
     return _result(run_id, request, said, formats)
-
-
-@dataclass(frozen=True)
-class _Output:
-    kind: str
-    data: list[dict[str, Any]]
-
-
-def _output(run: RunPaths) -> _Output:
-    """What the run left to sample from.
-
-    Raises:
-        RunError: it isn't a training run that succeeded.
-    """
-    state = states.read_state(run)
-    result = runs.read_result(run) or {}
-    output: dict[str, Any] | None = result.get("output")
-    if state.status == "succeeded" and output and run.output.is_dir():
-        return _Output(str(output.get("kind")), result.get("data") or [])
-    if not states.is_over(state):
-        next_step = f"get_run(run_id={run.id!r}, wait_seconds=45) waits for its end."
-    elif state.status == "succeeded":
-        next_step = "list_runs(status='succeeded') shows the training runs that left a model."
-    else:
-        next_step = (
-            f"get_run(run_id={run.id!r}) says why it ended; resume_run(run_id={run.id!r}) goes on from its checkpoint."
-        )
-    raise RunError("no_output", f"Run {run.id} is {state.status} and has no model to sample from.", next_step=next_step)
 
 
 def _python(app: App, run: RunPaths) -> Path:

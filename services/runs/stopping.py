@@ -40,10 +40,16 @@ async def stop(app: App, run_id: str, *, wait_seconds: float, progress: Progress
     """Stop a run at its step's end, with a checkpoint; forced after the grace. Stopping twice is fine.
 
     Raises:
-        RunError: there is no such run.
+        RunError: there is no such run, it can't be seen from here (`run_live`), or its supervisor doesn't answer.
     """
     run = app.home.run(run_id)
     before = states.read_state(run)
+    if before.status == "unreachable":
+        raise RunError(
+            "run_live",
+            f"Run {run_id} can't be seen from here: it may live on another machine, or under another state folder.",
+            next_step=f"Stop it where it was started; get_run(run_id={run_id!r}) says since when it is not heard of.",
+        )
     over = states.is_over(before)
     if not over and not await _ask(run):
         raise RunError(

@@ -49,6 +49,7 @@ class RunView(Result):
     metrics: Annotated[dict[str, float], Field(description="Measured by the trainer at the end")] = {}
     output: Annotated[str | None, Field(description="Absolute path of the model or adapter")] = None
     load: Annotated[list[str], Field(description="Python lines that load the output")] = []
+    published: Annotated[str | None, Field(description="Where a push put its bundle, verified there")] = None
     log_tail: Annotated[str | None, Field(description="Last lines of a failed run's log: untrusted text")] = None
     folder: str
 
@@ -72,6 +73,8 @@ class RunView(Result):
             lines.append(", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items()))
         if self.output:
             lines += [f"Output: {self.output}", *self.load]
+        if self.published:
+            lines.append(f"Published: {self.published}")
         if self.log_tail:
             lines.append(f"Log, untrusted: {self.log_tail}")
         return "\n".join(lines)
@@ -115,10 +118,28 @@ def _view(run: RunPaths) -> RunView:
         metrics={name: value for name, value in measured.items() if value is not None},
         output=output["path"] if shows_output else None,
         load=_load_lines(output, str(request.get("model"))) if shows_output else [],
+        published=_published(result.get("published")) if succeeded else None,
         log_tail=_log_tail(run) if state.status in ("failed", "lost") else None,
         folder=str(run.root),
-        next_step=_next(run.id, asked["kind"], state),
+        next_step=_next(run.id, asked, state),
     )
+
+
+def _after_push(call: dict[str, Any], state: RunState) -> str:
+    """What comes after a push; `call` are the arguments of push_adapter that it was made by."""
+    if state.status == "succeeded":
+        return f"get_run(run_id={call['run_id']!r}) shows the run that trained it."
+    given = {name: value for name, value in call.items() if value is not None and value != "private"}
+    again = f"push_adapter({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+    match state:
+        case states.Failed(reason="auth"):
+            return f"The human runs `hf auth login` with write access; then {again} goes on."
+        case states.Failed(reason="guard" | "bad_data" | "budget" | "incomplete"):
+            given.pop("confirm", None)
+            shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
+            return f"push_adapter({shown}, dry_run=True) shows what would go out now, and needs a new yes."
+        case _:
+            return f"{again} goes on: what is there already is not sent again."
 
 
 def harmless_state(state: RunState) -> RunState:
@@ -178,15 +199,25 @@ def _load_lines(output: dict[str, Any], model: str) -> list[str]:
     ]
 
 
+def _published(record: dict[str, Any] | None) -> str | None:
+    if record is None:
+        return None
+    at = f" at commit {record['commit']}, {'private' if record['private'] else 'public'}" if "commit" in record else ""
+    kept = f"; what was there is kept as {record['kept']}" if record.get("kept") else ""
+    return f"{record['where']}{at}; {record['files']} files{kept}"
+
+
 def _log_tail(run: RunPaths) -> str | None:
     lines = logs.read(run.latest_attempt().log, None, 6, None).lines
     return "\n".join(lines)[-_LOG_TAIL:] or None
 
 
-def _next(run_id: str, kind: str, state: RunState) -> str:
+def _next(run_id: str, asked: dict[str, Any], state: RunState) -> str:
     if not states.is_over(state):
         return f"get_run(run_id={run_id!r}, wait_seconds=45) waits for its end."
-    if kind == "inspect":
+    if asked["kind"] == "push":
+        return _after_push(asked["request"]["call"], state)
+    if asked["kind"] == "inspect":
         return (
             "inspect_dataset with the same arguments answers from this run."
             if state.status == "succeeded"

@@ -1,0 +1,216 @@
+"""What goes out: the files of an output folder that belong there, cleaned of this machine, and nothing else.
+
+Only what the allow-list names leaves: weights as safetensors, tokenizer, configs, and the card and curve that are
+written here. Everything else (pickles such as `training_args.bin`, logs, checkpoints, links) stays and is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ...executors.paths import RunPaths
+from ...trainer import records
+
+CARD = "README.md"
+CURVE = "curve.png"
+
+_ALLOWED = frozenset(
+    {
+        *("adapter_config.json", "adapter_model.safetensors"),
+        *("config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json"),
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+        *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "merges.txt"),
+        *("chat_template.jinja", "preprocessor_config.json", "processor_config.json"),
+    }
+)
+_SHARD = re.compile(r"(adapter_)?model-[0-9]{5}-of-[0-9]{5}\.safetensors")
+
+#: Small files of settings: paths of this machine are taken out of their values.
+CONFIGS = frozenset(
+    {
+        *("adapter_config.json", "config.json", "generation_config.json", "tokenizer_config.json"),
+        *("preprocessor_config.json", "processor_config.json"),
+    }
+)
+
+#: Files on the Hub that decide what is loaded: one of a former model must not stay beside ours.
+_LOADED = re.compile(r".*\.(safetensors|safetensors\.index\.json|bin|bin\.index\.json|pt|pth|h5|msgpack|gguf)\Z")
+_DECIDING = frozenset({"adapter_config.json", "config.json", "generation_config.json", "chat_template.jinja"})
+
+_CONFIG_LIMIT = 2_000_000
+
+#: The Hub keeps files above 10 MB by their SHA-256, smaller ones by git's name or their SHA-256.
+_GIT_LIMIT = 20_000_000
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """One file that goes out."""
+
+    path: str
+    source: Path
+    size: int
+    sha256: str
+    content: bytes | None = None
+    """What was written for it; None: it goes as it lies in the output folder."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    files: tuple[BundleFile, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    def named(self, name: str) -> BundleFile | None:
+        """The file of that name."""
+        return next((file for file in self.files if file.path == name), None)
+
+
+def gather(run: RunPaths, written: Mapping[str, bytes], base: str, commit: str | None) -> Bundle:
+    """The bundle of a run's output and of what was written for it (`written`: card, curve). Blocking: hashes all.
+
+    `base` and `commit` are what an adapter's config shall say of its base model.
+    """
+    known = _Hashes(run.publish / "hashes.json")
+    files: list[BundleFile] = []
+    left_out: list[str] = []
+    for path in sorted(run.output.iterdir()):
+        name = path.name
+        if name in written:
+            continue
+        if path.is_symlink() or not path.is_file() or not (name in _ALLOWED or _SHARD.fullmatch(name)):
+            left_out.append(name)
+            continue
+        cleaned = _cleaned(path, base, commit) if name in CONFIGS else None
+        if cleaned is None:
+            files.append(BundleFile(name, path, path.stat().st_size, known.of(path)))
+        else:
+            files.append(_written(name, cleaned))
+    files += [_written(name, content) for name, content in written.items()]
+    known.keep()
+    files.sort(key=lambda file: (file.path != CARD, file.path))
+    return Bundle(tuple(files), tuple(left_out))
+
+
+def git_name(file: BundleFile) -> str | None:
+    """The name that git gives the file's content; None for one too big to be kept by git itself on the Hub."""
+    if file.size > _GIT_LIMIT:
+        return None
+    content = file.content if file.content is not None else file.source.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def lies_in(folder: Path, bundle: Bundle) -> bool:
+    """Whether a folder holds every file of the bundle, byte for byte. Blocking: reads them."""
+    for file in bundle.files:
+        there = folder / file.path
+        if not there.is_file() or there.stat().st_size != file.size:
+            return False
+        with open(there, "rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+                return False
+    return True
+
+
+def to_remove(bundle: Bundle, there: Iterable[str]) -> tuple[str, ...]:
+    """Files of a repository that would be loaded in place of ours or beside them; its history keeps them."""
+    ours = {file.path for file in bundle.files}
+    return tuple(
+        name
+        for name in there
+        if name not in ours and "/" not in name and (_LOADED.fullmatch(name) or name in _DECIDING)
+    )
+
+
+def stage(run: RunPaths, digest: str, bundle: Bundle) -> list[dict[str, Any]]:
+    """Lay what was written for the bundle down for the push run; the bundle's files as its request names them.
+
+    A folder of its own per digest, which says what is in it: a later look at the same run changes nothing in it.
+    """
+    folder = run.publish / digest
+    request: list[dict[str, Any]] = []
+    for file in bundle.files:
+        source = file.source
+        if file.content is not None:
+            source = folder / file.path
+            write_file(source, file.content)
+        request.append({"path": file.path, "source": str(source), "size": file.size, "sha256": file.sha256})
+    return request
+
+
+def _written(name: str, content: bytes) -> BundleFile:
+    return BundleFile(name, Path(name), len(content), hashlib.sha256(content).hexdigest(), content)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; its folder is made."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _cleaned(path: Path, base: str, commit: str | None) -> bytes | None:
+    """A config without paths of this machine; None where nothing had to change."""
+    if path.stat().st_size > _CONFIG_LIMIT:
+        return None
+    text = path.read_text(encoding="utf-8")
+    try:
+        config: Any = json.loads(text)
+    except ValueError:
+        return None
+    cleaned = _without_paths(config)
+    if path.name == "adapter_config.json" and isinstance(cleaned, dict):
+        cleaned["base_model_name_or_path"] = base
+        if commit is not None:
+            cleaned["revision"] = commit
+    return None if cleaned == config else (json.dumps(cleaned, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _without_paths(value: object) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_paths(one) for name, one in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_without_paths(one) for one in cast("list[object]", value)]
+    if isinstance(value, str) and re.fullmatch(r"(/|~/)[^\0\n]+/[^\0\n]*", value):
+        return Path(value).name
+    return value
+
+
+class _Hashes:
+    """Hashes of files that haven't changed since they were read: a preview and its yes read big weights once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._known = records.read_json(path) or {}
+        except ValueError:
+            self._known = {}
+        self._seen: dict[str, Any] = {}
+
+    def of(self, path: Path) -> str:
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        known = self._known.get(path.name)
+        if known is None or known[:4] != stamp:
+            with open(path, "rb") as file:
+                known = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+        self._seen[path.name] = known
+        return str(known[4])
+
+    def keep(self) -> None:
+        """Write them down for the next time."""
+        if self._seen != self._known:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            records.write_json(self._path, self._seen)

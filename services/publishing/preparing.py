@@ -1,0 +1,236 @@
+"""What a push would do, whole: looked at, collected, and put into one digest that a yes is bound to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from ...executors.errors import EnvironmentFault, PublishError, RunError
+from ...executors.paths import RunPaths
+from ..app import App, Progress
+from ..configs import loading as configs
+from ..runs import plotting
+from ..runs.outputs import Output
+from . import card, facts, hub
+from .bundle import CARD, CURVE, Bundle, gather, lies_in, to_remove, write_file
+from .destinations import Folder, HubRepo, check_owner
+from .leaks import refuse_leaks
+from .licence import licence_of
+
+T = TypeVar("T")
+
+#: Seconds for what is asked of the Hub before a push.
+_HUB_SECONDS = 25.0
+
+
+@dataclass(frozen=True)
+class PushRequest:
+    """What is to be published where."""
+
+    run_id: str
+    destination: str
+    visibility: Literal["private", "public"] = "private"
+    overwrite: str | None = None
+    """The destination once more, where something stands there that may be written over."""
+    dry_run: bool = False
+    confirm: str | None = None
+
+    def call(self, **more: object) -> str:
+        """The call that this was, with some arguments changed (None: left out)."""
+        given: dict[str, object] = {
+            "run_id": self.run_id,
+            "destination": self.destination,
+            "visibility": None if self.visibility == "private" else self.visibility,
+            "overwrite": self.overwrite,
+            **more,
+        }
+        return f"push_adapter({', '.join(f'{name}={value!r}' for name, value in given.items() if value is not None)})"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What would be done, whole: what a yes is given for."""
+
+    request: PushRequest
+    target: HubRepo | Folder
+    output: Output
+    bundle: Bundle
+    replaces: str | None
+    base_commit: str | None
+    removes: tuple[str, ...]
+    is_there: bool
+    """The destination holds exactly this already."""
+    notes: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        meant = {
+            "target": self.target.record(),
+            "replaces": self.base_commit or self.replaces,
+            "removes": self.removes,
+            "files": [(file.path, file.size, file.sha256) for file in self.bundle.files],
+        }
+        return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]
+
+
+async def account_for(app: App, target: HubRepo | Folder, request: PushRequest) -> hub.Account | None:
+    """Who is logged in; None for a folder, and for a preview where nobody is or the Hub is out of reach."""
+    if isinstance(target, Folder):
+        return None
+    if not hub.has_token():
+        check_owner(app, target, None, ())
+        if request.dry_run:
+            return None
+        raise PublishError(
+            "not_logged_in",
+            "There is no Hugging Face token here, so nothing can be published.",
+            next_step=f"{hub.LOGIN}; then call push_adapter again. {request.call(dry_run=True)} shows what would go "
+            "out, without a token.",
+        )
+    try:
+        account = await _from_hub(hub.look_at_account)
+    except EnvironmentFault:
+        check_owner(app, target, None, ())
+        if request.dry_run:
+            return None
+        raise
+    check_owner(app, target, account.name, account.orgs)
+    if not account.may_write:
+        raise PublishError(
+            "not_allowed",
+            f"The token of {account.name!r} may only read.",
+            next_step=f"{hub.LOGIN}; then call push_adapter again.",
+        )
+    return account
+
+
+async def _from_hub(work: Callable[[], T]) -> T:
+    """What the Hub says, in bounded time."""
+    with anyio.move_on_after(_HUB_SECONDS):
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    raise EnvironmentFault(
+        "unreachable",
+        f"The Hugging Face Hub did not answer within {_HUB_SECONDS:.0f} s.",
+        next_step="Call push_adapter again in a minute.",
+    )
+
+
+async def prepare(
+    app: App,
+    run: RunPaths,
+    output: Output,
+    request: PushRequest,
+    target: HubRepo | Folder,
+    account: hub.Account | None,
+    progress: Progress,
+) -> Prepared:
+    """Look at the destination and collect what would go there; `account` is None where the Hub wasn't asked.
+
+    Raises:
+        PublishError: `destination_taken`, `unsafe_files`.
+        EnvironmentFault: the Hub can't be reached.
+    """
+    standing: hub.Standing | None = None
+    notes: list[str] = []
+    if isinstance(target, HubRepo):
+        if account is not None:
+            standing = await _from_hub(partial(hub.look_at_repo, target.repo))
+        else:
+            why = "the Hub can't be reached" if hub.has_token() else "nobody is logged in"
+            notes.append(f"Not checked, as {why}: your account's rights, and whether {target.repo} exists already.")
+    await progress(0, 3, "drawing the curve")
+    curve = await _curve(app, run)
+    await progress(1, 3, "collecting files")
+    bundle = await anyio.to_thread.run_sync(_bundle, app, run, output, target, curve)
+    await progress(2, 3, "looking for secrets")
+    await anyio.to_thread.run_sync(refuse_leaks, app, run, bundle)
+    removes = to_remove(bundle, standing.files) if standing is not None else ()
+    if isinstance(target, Folder):
+        is_there = await anyio.to_thread.run_sync(lies_in, target.path, bundle)
+    else:
+        is_there = standing is not None and standing.private == target.private and standing.holds(bundle)
+    replaces = None if is_there else _refuse_taken(request, target, standing)
+    return Prepared(
+        request=request,
+        target=target,
+        output=output,
+        bundle=bundle,
+        replaces=replaces,
+        base_commit=standing.commit if standing is not None else None,
+        removes=removes,
+        is_there=is_there,
+        notes=tuple(notes),
+    )
+
+
+def _refuse_taken(request: PushRequest, target: HubRepo | Folder, standing: hub.Standing | None) -> str | None:
+    """What stands at the destination and may be written over; None for nothing.
+
+    Raises:
+        PublishError: `destination_taken`.
+    """
+    if isinstance(target, Folder):
+        if not target.path.is_dir() or not any(target.path.iterdir()):
+            return None
+        what, other = f"the folder {target.path}, which is kept beside it as a .bak", f"{request.destination}-2"
+    elif standing is None or not standing.files:
+        return None
+    else:
+        what, other = (
+            f"{target.repo} at commit {standing.commit[:10]} ({len(standing.files)} files)",
+            target.repo + "-2",
+        )
+        if standing.private != target.private:
+            is_now = "private" if standing.private else "public"
+            raise PublishError(
+                "destination_taken",
+                f"{target.repo} exists and is {is_now}; visibility={request.visibility!r} was asked for, and the "
+                "visibility of an existing repository is never changed here.",
+                next_step=f"{request.call(destination=other, dry_run=True)}, or visibility={is_now!r} if the user "
+                "wants that.",
+            )
+    if request.overwrite is None:
+        raise PublishError(
+            "destination_taken",
+            f"{request.destination} exists: it is {what}. It is not written over without a yes that names it.",
+            next_step=f"{request.call(destination=other, dry_run=True)} takes a new name; if the user wants it "
+            f"replaced, {request.call(overwrite=request.destination, dry_run=True)}.",
+        )
+    if request.overwrite != request.destination:
+        raise PublishError(
+            "destination_taken",
+            f"overwrite names {request.overwrite!r}; what would be written over is {request.destination!r}.",
+            next_step=f"{request.call(overwrite=request.destination, dry_run=True)}, if that is what the user wants.",
+        )
+    return what
+
+
+async def _curve(app: App, run: RunPaths) -> bytes | None:
+    """The picture of the ended run's losses, drawn once; None where there is nothing to draw."""
+    kept = run.publish / CURVE
+    if kept.is_file():
+        return await anyio.to_thread.run_sync(kept.read_bytes)
+    try:
+        png = (await plotting.plot(app, [run.id], None, smooth=0)).png
+    except RunError:
+        return None
+    await anyio.to_thread.run_sync(write_file, kept, png)
+    return png
+
+
+def _bundle(app: App, run: RunPaths, output: Output, target: HubRepo | Folder, curve: bytes | None) -> Bundle:
+    config = configs.load_config(run.config).config
+    base = facts.base_of(config, output)
+    licence = licence_of(config.model.name, base.commit, ask_hub=isinstance(target, HubRepo))
+    known = facts.collect(app, run, output, config, base, licence)
+    where = target.repo if isinstance(target, HubRepo) else target.path.name
+    text = card.write(known, where, curve=CURVE if curve is not None else None)
+    written = {CARD: text.encode()} | ({CURVE: curve} if curve is not None else {})
+    return gather(run, written, base.name, base.commit)

@@ -1,0 +1,175 @@
+"""The body of a push run: put a bundle, as it was agreed on, where it was agreed to go, and look at it there.
+
+`python -m trainer_snapshot.trainer push ATTEMPT_FOLDER`; the request stands in the run's run.json: `target` (a Hub
+repository or a folder), `files` (name, source, size, sha256), `removes`, `base_commit`, `replaces`. A file whose bytes
+are no longer those that were agreed on stops everything before a byte has left. Standard library only, but for
+huggingface_hub where the target is on the Hub.
+
+Crash contract: a folder appears whole or not at all; on the Hub everything becomes visible in one commit. Started again
+with the same request, a push goes on: what is there already is not sent again. `result.json` is written once, at the
+end, atomically.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import records
+from .failures import Failure, explain
+
+Say = Callable[[int, int, str], None]
+
+_CHUNK = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of the bundle: its name there, where it lies here, and what it must be."""
+
+    path: str
+    source: str
+    size: int
+    sha256: str
+
+
+def main(arguments: list[str]) -> int:
+    """Push; 0 if all is there and was verified."""
+    attempt = Path(arguments[0])
+    started = time.monotonic()
+    stopping = Stopping()
+    signal.signal(signal.SIGTERM, stopping.on_signal)
+    result: dict[str, Any]
+    try:
+        asked: dict[str, Any] = (records.read_json(attempt.parent.parent / "run.json") or {})["request"]
+        published = push(asked, attempt.parent.parent.name, _sayer(attempt), stopping)
+        result = {"outcome": "succeeded", "ended_by": "planned_end", "published": published}
+    except KeyboardInterrupt:
+        result = {"outcome": "stopped"}
+    except Exception as error:
+        failure = explain(error)
+        if failure is not error:
+            # What a library said of a request may hold a signed address: only errors that aren't told go to the log.
+            sys.excepthook(type(error), error, error.__traceback__)
+        result = {"outcome": "failed", "reason": failure.reason, "detail": failure.detail}
+    result["seconds"] = round(time.monotonic() - started, 2)
+    records.write_json(attempt / "result.json", result)
+    return 1 if result["outcome"] == "failed" else 0
+
+
+class Stopping:
+    """A stop ends the push at once, except while the commit is on its way: that is waited for and reported."""
+
+    def __init__(self) -> None:
+        self.held = False
+
+    def on_signal(self, _number: int, _frame: object) -> None:
+        if not self.held:
+            raise KeyboardInterrupt
+
+
+def push(asked: dict[str, Any], run_id: str, say: Say, stopping: Stopping) -> dict[str, Any]:
+    """Put the bundle where it goes; where it is now.
+
+    Raises:
+        Failure: `bad_data` (a file changed), `guard` (the target isn't what was agreed on), `auth`, `communication`,
+            `incomplete` (what is there isn't what was sent), `disk_full`.
+    """
+    items = [Item(**one) for one in asked["files"]]
+    target: dict[str, Any] = asked["target"]
+    if target["kind"] == "folder":
+        return to_folder(items, Path(target["path"]), replaces=bool(asked.get("replaces")), run_id=run_id, say=say)
+    check_sources(items, say)
+    from .push_hub import Publication
+
+    return Publication(items, asked, say, stopping).publish()
+
+
+def check_sources(items: Sequence[Item], say: Say) -> None:
+    """Read every file and compare it with what was agreed on.
+
+    Raises:
+        Failure: `bad_data`, naming the file.
+    """
+    for number, item in enumerate(items):
+        say(number, len(items), f"checking {item.path}")
+        try:
+            with open(item.source, "rb") as file:
+                same = hashlib.file_digest(file, "sha256").hexdigest() == item.sha256
+        except FileNotFoundError:
+            raise Failure("bad_data", f"{item.path} is gone from {item.source}; nothing was published") from None
+        if not same:
+            raise _changed(item)
+
+
+def to_folder(items: Sequence[Item], target: Path, *, replaces: bool, run_id: str, say: Say) -> dict[str, Any]:
+    """Copy the bundle to a new folder; a former one that may be replaced is kept beside it.
+
+    Raises:
+        Failure: as `push`.
+    """
+    # One that another push of this target left half-made is of no use to anyone.
+    building = target.with_name(f".{target.name}.{run_id}.tmp")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    try:
+        for number, item in enumerate(items):
+            say(number, len(items), f"copying {item.path}")
+            _copy(item, building / item.path)
+        records.sync_folder(building)
+        kept = _move_away(target, replaces=replaces)
+        building.rename(target)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    records.sync_folder(target.parent)
+    return {
+        "where": str(target),
+        "files": len(items),
+        "bytes": sum(item.size for item in items),
+        "kept": None if kept is None else str(kept),
+    }
+
+
+def _copy(item: Item, to: Path) -> None:
+    digest = hashlib.sha256()
+    with open(item.source, "rb") as source, open(to, "xb") as copy:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            copy.write(chunk)
+        copy.flush()
+        os.fsync(copy.fileno())
+    if digest.hexdigest() != item.sha256:
+        raise _changed(item)
+
+
+def _move_away(target: Path, *, replaces: bool) -> Path | None:
+    """Make room for the bundle; where a former folder lies now."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return None
+    if not replaces:
+        raise Failure("guard", f"{target} is there now and was not when this was agreed on; it was left as it is")
+    names = (target.with_name(f"{target.name}.bak{number or ''}") for number in range(1000))
+    kept = next(name for name in names if not name.exists())
+    target.rename(kept)
+    return kept
+
+
+def _changed(item: Item) -> Failure:
+    return Failure("bad_data", f"{item.path} is not what was agreed on: {item.source} changed; nothing was published")
+
+
+def _sayer(attempt: Path) -> Say:
+    def say(done: int, total: int, message: str) -> None:
+        records.write_json(attempt / "progress.json", {"done": done, "total": total, "message": message})
+
+    return say
