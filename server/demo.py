@@ -122,10 +122,12 @@ async def _drive(client: Client, model: Path, folder: Path, started: float) -> i
         return 1
     await _call(client, "plot_metrics", run_ids=[run_id, view["run_id"]])
     await _call(client, "sample_model", 9, run_id=view["run_id"], prompts=[PROMPT], max_new_tokens=24)
+    pushed = await _call(client, "push_adapter", run_id=view["run_id"], destination="./published")
+    await _watch(client, pushed["push_run_id"])
     before, after = view["metrics"]["eval_loss_before"], view["metrics"]["eval_loss"]
     _tell(
         f"\nHeld-out loss before {before:.3f}, after {after:.3f}, in {time.monotonic() - started:.0f} s in all.\n"
-        f"Output: {view['output']}\n"
+        f"Model with its card: {folder / 'published'}\n"
         f"Everything made here: {folder}\n"
         f"Connect your agent: model-trainer connect claude   (or cursor, vscode, codex)"
     )
@@ -158,7 +160,7 @@ async def _watch(client: Client, run_id: str, until: float = 1) -> dict[str, Any
         if over or (until < 1 and far):
             if live and shown:
                 sys.stdout.write("\r\x1b[K")
-            _tell(f"get_run(run_id={run_id!r}, wait_seconds={wait})\n{_short(result)}")
+            _tell(f"get_run(run_id={run_id!r}, wait_seconds={wait})\n{_short(result, 3)}")
             return view
 
 

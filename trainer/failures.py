@@ -22,7 +22,8 @@ def explain(error: BaseException) -> Failure:
 
     Out of memory: torch's CUDA errors say " out of memory", its CPU allocator "DefaultCPUAllocator: can't allocate
     memory"; a full disk comes as ENOSPC, or from torch's own writer as an enforce failure in inline_container.cc.
-    PEFT: "Target modules … not found in the base model". What the Hub refused stands in the errors behind the error.
+    PEFT, by types that change with its versions: "Target modules … not found in the base model". What the Hub refused
+    stands in the errors behind the error.
     """
     text = f"{type(error).__name__}: {error}"[:2000]
     if isinstance(error, Failure):
@@ -36,7 +37,7 @@ def explain(error: BaseException) -> Failure:
         return Failure("disk_full", text)
     if isinstance(error, ImportError):
         return Failure("bad_environment", text)
-    if isinstance(error, ValueError) and text.startswith("ValueError: Target modules"):
+    if str(error).startswith(("Target modules ", "No modules were targeted for adaptation")):
         return Failure("bad_config", text)
     return Failure(_of_the_hub(error) or "unknown", text)
 

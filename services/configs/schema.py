@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ...trainer.contract import METHODS
 
@@ -23,6 +25,10 @@ def _no_boolean(value: object) -> object:
 Integer = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
 
+#: Bounds as pydantic names them in the JSON Schema of a number with a validator before it, to what the standard calls
+#: them: under pydantic's own names no client knows them.
+BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
 MethodName = Literal[
     "sft", "dpo", "kto", "orpo", "cpo", "reward", "grpo", "rloo", "ppo", "distill", "classify", "seq2seq", "mlm"
 ]
@@ -33,6 +39,20 @@ class Section(BaseModel):
     """A part of the config: unknown keys are errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        properties.update({name: _with_standard_bounds(one) for name, one in properties.items()})
+        return schema
+
+
+def _with_standard_bounds(schema: JsonSchemaValue) -> JsonSchemaValue:
+    found = {BOUNDS.get(name, name): value for name, value in schema.items()}
+    if "anyOf" in found:
+        found["anyOf"] = [_with_standard_bounds(one) for one in found["anyOf"]]
+    return found
 
 
 class Model(Section):

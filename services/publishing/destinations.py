@@ -102,10 +102,7 @@ def _is_repo_id(text: str) -> bool:
 
 
 def _folder(app: App, destination: str) -> Path:
-    try:
-        path = app.resolve(destination)
-    except RuntimeError:
-        raise _refusal(destination, "there is no such user") from None
+    path = app.resolve(destination)
     path = path.parent.resolve() / path.name
     if path.name in ("", ".", ".."):
         raise _refusal(destination, "name a folder of its own for the bundle")

@@ -61,6 +61,7 @@ def test_after_each_tool_was_called_nothing_that_trains_is_loaded(
         "sample_model": {"prompts": ["def f():"], "max_new_tokens": 2},
         "stop_run": {},
         "resume_run": {"max_steps": 2},
+        "push_adapter": {"destination": "/nowhere/x", "dry_run": True},
     }
     assert set(arguments) == {spec.name for spec in TOOLS}
     with Child(SERVER, environment={"MODEL_TRAINER_PYTHON": str(fork_python)}) as child:
@@ -73,7 +74,15 @@ def test_after_each_tool_was_called_nothing_that_trains_is_loaded(
             if name == "plan_training":
                 arguments["write_config"]["plan"] = answer["plan_id"]
             if name == "launch_run":
-                for other in ("get_run", "tail_metrics", "tail_logs", "sample_model", "stop_run", "resume_run"):
+                for other in (
+                    "get_run",
+                    "tail_metrics",
+                    "tail_logs",
+                    "sample_model",
+                    "stop_run",
+                    "resume_run",
+                    "push_adapter",
+                ):
                     arguments[other]["run_id"] = answer["run_id"]
                 arguments["plot_metrics"]["run_ids"] = [answer["run_id"]]
             if name == "resume_run":

@@ -1,0 +1,112 @@
+"""A local folder as destination: the same bundle, whole or not at all, and nobody's files lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+from publishing_card import lines_that_load
+from pushes import Trained, published, push
+
+from model_trainer.executors.errors import ArgumentError, PublishError
+from model_trainer.services.app import App
+from model_trainer.services.runs import view
+from model_trainer.trainer.failures import Failure
+from model_trainer.trainer.push import Item, to_folder
+
+pytestmark = pytest.mark.anyio
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+async def test_the_folder_gets_exactly_the_bundle_without_a_token(app: App, trained: Trained, workspace: Path) -> None:
+    run = await trained("adapter")
+    preview = await push(app, run, "./bundle", dry_run=True)
+    assert preview.visibility == "local"
+    pushed = await published(app, run, "./bundle")
+    assert hashes(workspace / "bundle") == {file.path: file.sha256 for file in preview.files}
+    assert str(workspace / "bundle") in ((await view.get(app, pushed.id)).published or "")
+    again = await push(app, run, "./bundle")
+    assert again.status == "already"
+    assert [path.name for path in workspace.iterdir() if path.name.startswith(("bundle", ".bundle"))] == ["bundle"]
+
+
+async def test_somebodys_folder_is_only_replaced_by_name_and_then_kept_beside(
+    app: App, trained: Trained, workspace: Path
+) -> None:
+    run = await trained("adapter")
+    (workspace / "mine").mkdir()
+    (workspace / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    for wrong in (None, "./other"):
+        with pytest.raises(PublishError) as raised:
+            await push(app, run, "./mine", overwrite=wrong)
+        assert raised.value.code == "destination_taken"
+        assert "overwrite='./mine'" in raised.value.next_step
+    for number in ("", "1"):
+        await published(app, run, "./mine", overwrite="./mine")
+        kept = workspace / f"mine.bak{number}"
+        assert kept.is_dir()
+        (workspace / "mine" / "more.txt").write_text("more work", encoding="utf-8")
+        (workspace / "mine" / "README.md").write_text("changed", encoding="utf-8")
+    assert (workspace / "mine.bak" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+    assert (workspace / "mine.bak1" / "more.txt").read_text(encoding="utf-8") == "more work"
+
+
+def test_a_folder_that_appears_after_the_yes_is_left_alone_and_nothing_half_made_stays(workspace: Path) -> None:
+    source = workspace / "README.md"
+    source.write_text("card", encoding="utf-8")
+    item = Item("README.md", str(source), 4, hashlib.sha256(b"card").hexdigest())
+    (workspace / "bundle").mkdir()
+    (workspace / "bundle" / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(Failure) as raised:
+        to_folder([item], workspace / "bundle", replaces=False, run_id="r", say=lambda *_: None)
+    assert raised.value.reason == "guard"
+    assert sorted(path.name for path in workspace.iterdir()) == ["README.md", "bundle"]
+    assert (workspace / "bundle" / "mine.txt").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("where", ["state", "file", "/", "~nobody-of-that-name/x"])
+async def test_places_where_no_bundle_belongs_are_refused(
+    app: App, trained: Trained, workspace: Path, where: str
+) -> None:
+    run = await trained("adapter")
+    (workspace / "file").write_text("mine", encoding="utf-8")
+    destination = {"state": str(app.home.root / "x"), "file": "./file"}.get(where, where)
+    with pytest.raises(ArgumentError) as raised:
+        await push(app, run, destination, dry_run=True)
+    assert destination in raised.value.message
+    assert raised.value.next_step
+
+
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+async def test_the_cards_three_lines_load_the_bundle_as_trained(
+    app: App, trained: Trained, workspace: Path, tiny_model: Path, kind: str
+) -> None:
+    run = await trained(kind)
+    await published(app, run, "./bundle")
+    lines = lines_that_load((workspace / "bundle" / "README.md").read_text(encoding="utf-8"))
+    assert len(lines) == 3
+    # The base was a local folder: the card gives its name, the reader puts the path there.
+    program = "\n".join(lines).replace(f"'{tiny_model.name}'", repr(str(tiny_model))).replace("'bundle'", "'./bundle'")
+    ask = (
+        "\nimport torch, json\nids = tokenizer('def f(x):', return_tensors='pt').input_ids\n"
+        "print(json.dumps(model(input_ids=ids).logits[0, -1, :8].tolist()))\n"
+    )
+    ours = "\n".join((await view.get(app, run.id)).load)
+    done = await anyio.run_process(
+        [sys.executable, "-c", program + ask + ours + ask],
+        cwd=str(workspace),
+        env=dict(os.environ),
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    published_one, trained_one = done.stdout.decode().splitlines()[-2:]
+    assert json.loads(published_one) == json.loads(trained_one)
