@@ -84,5 +84,5 @@ def _no_path(given: str, why: str) -> ArgumentError:
     return ArgumentError(
         "invalid_arguments",
         f"{given[:200]!r} can't be used as a path: {why}.",
-        next_step=f"Call it again with another path than {given[:80]!r}: absolute, or relative to the workspace.",
+        next_step=f"Call the tool again with another path than {given[:80]!r}: absolute, or relative to the workspace.",
     )

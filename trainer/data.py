@@ -42,6 +42,9 @@ def load(config: Mapping[str, Any], *, seed: int) -> tuple[Dataset, Dataset | No
         return halves["train"], halves["test"], read
     first = config["datasets"][0]
     entry = {key: held_out.get(key) if held_out.get(key) is not None else first.get(key) for key in _ENTRY_KEYS}
+    if held_out.get("path") is not None:
+        # A revision belongs to its repository: the first dataset's is none of another's.
+        entry["revision"] = held_out.get("revision")
     rows, record = _load_one(entry, formats)
     return train, rows, [*read, {**record, "eval": True}]
 

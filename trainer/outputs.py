@@ -7,10 +7,12 @@ import os
 import platform
 import resource
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import safe_open
 
 from .checkpoints import bad_tensors
@@ -83,10 +85,14 @@ def parameters(model: Any) -> dict[str, dict[str, int]]:
     return {kind: dict(found) for kind, found in counts.items()}
 
 
-def base_commit(model: Any) -> str | None:
-    """The commit of a base model from the Hub; None for a local folder, which has none."""
-    commit = getattr(getattr(model, "config", None), "_commit_hash", None)
-    return commit if isinstance(commit, str) else None
+def base_commit(model: Mapping[str, Any]) -> str | None:
+    """The commit of the config's base model in the Hub's cache, from which it was loaded; None for a local folder."""
+    name = str(model["name"])
+    if Path(name).is_absolute():
+        return None
+    # transformers doesn't keep it; the cache's folders are named by it.
+    path = try_to_load_from_cache(name, "config.json", revision=model.get("revision"))
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 def hardware() -> dict[str, Any]:

@@ -80,13 +80,13 @@ def inspect(asked: Mapping[str, Any], say: Say) -> tuple[dict[str, Any], list[di
     if asked.get("hub"):
         from .scan_hub import fetch
 
-        files = fetch(asked["path"], asked.get("revision"), asked.get("split"), say)
+        files, commit = fetch(asked["path"], asked.get("revision"), asked.get("split"), say)
     else:
-        files = list_files(asked["path"], asked.get("split"))
+        files, commit = list_files(asked["path"], asked.get("split")), None
     layouts = [look(file) if file.size else Layout("jsonl") for file in files]
     scan = _Scan(files, layouts, asked)
     scan.run(say)
-    result = scan.result()
+    result = {**scan.result(), "commit": commit}
     wanted = _columns_of(result["format"]) if result["format"] is not None else ()
     return result, scan.sample.rows(wanted)
 
@@ -151,7 +151,8 @@ class _Scan:
         """
         table, mapped, where = self.table, self.mapped, self.asked["path"]
         if not table.rows and not self.problems.found:
-            raise DataFileError("empty_dataset", f"{where} has no rows.", next_step="Write at least one row into it.")
+            step = f"Write at least one row into it, then inspect_dataset(path={where!r}) again."
+            raise DataFileError("empty_dataset", f"{where} has no rows.", next_step=step)
         if table.rows and not mapped.rows:
             raise self._nothing_mapped()
         self._one_object()
@@ -197,7 +198,8 @@ class _Scan:
         return DataFileError(
             "wrong_columns",
             f"The mapping fits no row: {'; '.join(failed[:3])}. The columns are: {there}.",
-            next_step="Name columns that are there, or leave columns and turns out to see proposed mappings.",
+            next_step="Name columns that are there; without columns and turns "
+            f"inspect_dataset(path={self.asked['path']!r}) proposes mappings.",
         )
 
 

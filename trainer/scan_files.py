@@ -118,8 +118,8 @@ def list_files(path: str | Path, split: str | None = None) -> list[DataFile]:
     rows never train by accident. A single file is taken as it is.
 
     Raises:
-        DataFileError: file_not_found, bad_format or empty_dataset, each naming what is there instead; too_large for a
-            folder that can't be a data set's.
+        DataFileError: file_not_found, bad_format or empty_dataset, each naming what is there instead; bad_encoding
+            for a name that is not UTF-8, too_large for a folder that can't be a data set's.
     """
     path = Path(path)
     try:
@@ -129,7 +129,7 @@ def list_files(path: str | Path, split: str | None = None) -> list[DataFile]:
         raise DataFileError(
             "file_not_found",
             f"{error.filename or path} can't be looked at: {error.strerror or type(error).__name__}.",
-            next_step=f"Mend it or give permission, or leave it out: give a file or a glob in place of {path}.",
+            next_step=f"Mend that, then inspect_dataset(path={str(path)!r}) again; or give a glob that leaves it out.",
         ) from error
 
 
@@ -150,7 +150,7 @@ def _list_files(path: Path, split: str | None) -> list[DataFile]:
         raise DataFileError(
             "file_not_found",
             f"{path} holds no data files.",
-            next_step=f"Give a file, a folder or a glob of {SUPPORTED}.",
+            next_step=f"In place of {str(path)!r} inspect_dataset(path=…) takes a file, folder or glob of {SUPPORTED}.",
         )
     files = choose_split([_data_file(name) for name in found], split, str(path))
     formats = Counter("csv" if file.kind == "tsv" else file.kind for file in files)
@@ -159,7 +159,7 @@ def _list_files(path: Path, split: str | None) -> list[DataFile]:
         raise DataFileError(
             "bad_format",
             f"{path} holds files of several formats ({listed}); one dataset has one format.",
-            next_step=f"Give a glob that takes one kind, such as {files[0].path.parent}/*{files[0].path.suffix}.",
+            next_step=f"inspect_dataset(path='{files[0].path.parent}/*{files[0].path.suffix}') takes one kind.",
         )
     if not any(file.size for file in files):
         raise _empty(path)
@@ -182,7 +182,9 @@ def choose_split(files: list[DataFile], split: str | None, where: str) -> list[D
         raise DataFileError(
             "file_not_found",
             f"{where} has no split {split!r}: {there}.",
-            next_step=f"Use split={names[0]!r}." if names else "Leave split out, or give the split's file itself.",
+            next_step=f"inspect_dataset(path={where!r}, split={names[0]!r}) reads that one."
+            if names
+            else f"inspect_dataset(path={where!r}) without split reads all; or give the split's file itself.",
         )
     return wanted
 
@@ -227,7 +229,7 @@ def look(file: DataFile) -> Layout:
         raise DataFileError(
             "bad_format",
             f"{file.path} can't be read: {getattr(error, 'strerror', None) or error}.",
-            next_step="Check the file and its permissions.",
+            next_step=f"Check the file and its permissions, then inspect_dataset(path={str(file.path)!r}) again.",
         ) from error
     if file.kind == "parquet":
         if head[:4] != b"PAR1":
@@ -295,24 +297,43 @@ def _take(rows: Iterable[list[str]], limit: int = 50) -> list[list[str]]:
 
 
 def _data_file(path: Path) -> DataFile:
+    if not _is_utf8(path):
+        raise DataFileError(
+            "bad_encoding",
+            f"The name of a file or folder is not UTF-8: {os.fsencode(path)!r}.",
+            next_step="Rename it and call inspect_dataset again, or with a glob that leaves it out.",
+        )
     found = format_of(path.name)
     if found is None:
         raise DataFileError(
             "bad_format",
             f"{path} is no data file by its name; supported are {SUPPORTED}.",
-            next_step="Convert it, or rename it to what it is.",
+            next_step="Convert it, or rename it to what it is; then, for one, "
+            f"inspect_dataset(path='{path.with_suffix('.jsonl')}').",
         )
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         # A named pipe would wait for its writer.
         raise DataFileError(
-            "bad_format", f"{path} is no regular file.", next_step="Write its rows into a file, and give that."
+            "bad_format",
+            f"{path} is no regular file.",
+            next_step=f"Write its rows into a file, for one {path}.jsonl, and call inspect_dataset with that.",
         )
     return DataFile(path, found, status.st_size, split_of(str(path)))
 
 
+def _is_utf8(path: Path) -> bool:
+    """Whether the path's name can be written down: in records, configs and answers."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _empty(path: Path) -> DataFileError:
-    return DataFileError("empty_dataset", f"{path} is empty.", next_step="Write at least one row into it.")
+    step = f"Write at least one row into it, then inspect_dataset(path={str(path)!r}) again."
+    return DataFileError("empty_dataset", f"{path} is empty.", next_step=step)
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -327,7 +348,7 @@ def _in_folder(folder: Path) -> list[Path]:
             raise DataFileError(
                 "too_large",
                 f"{folder} holds more than {_MOST_NAMES:,} files and folders: that is no data set.",
-                next_step=f"Give the folder of the data itself, or a glob such as {folder}/data/*.jsonl.",
+                next_step=f"Give the data's own folder, or a glob: inspect_dataset(path='{folder}/data/*.jsonl').",
             )
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         for name in names:
@@ -340,14 +361,17 @@ def _not_found(path: Path) -> DataFileError:
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent
-    names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir() or format_of(entry.name))[:2000]
+    entries = (entry for entry in parent.iterdir() if _is_utf8(entry))
+    names = sorted(entry.name for entry in entries if entry.is_dir() or format_of(entry.name))[:2000]
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5) if parent == path.parent else []
     if near:
-        step = f"Did you mean {', '.join(str(parent / name) for name in near)}?"
+        others = f" (or {', '.join(near[1:])})" if near[1:] else ""
+        step = f"Did you mean inspect_dataset(path={str(parent / near[0])!r})?{others}"
     elif names:
-        step = f"In {parent} are: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
+        told = f"In {parent} are: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
+        step = f"{told}; inspect_dataset(path={str(parent / names[0])!r}) looks at the first."
     else:
-        step = f"{parent} holds no data files; give the path of one."
+        step = f"{parent} holds no data files; call inspect_dataset with the path of one."
     return DataFileError("file_not_found", f"There is no file {path}.", next_step=step)
 
 
@@ -355,5 +379,6 @@ def _not_what_it_says(file: DataFile, what: str) -> DataFileError:
     return DataFileError(
         "bad_format",
         f"{file.path} is {what}, though its name says {file.kind}. Supported are {SUPPORTED}.",
-        next_step="Rename the file to what it is, or write it again in a supported format.",
+        next_step="Rename the file to what it is, or write it again in a supported format; then "
+        f"inspect_dataset(path={str(file.path)!r}) again.",
     )

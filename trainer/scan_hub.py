@@ -8,8 +8,10 @@ from pathlib import Path
 from .scan_files import SUPPORTED, DataFile, DataFileError, choose_split, format_of, split_of
 
 
-def fetch(repo: str, revision: str | None, split: str | None, say: Callable[[int, int, str], None]) -> list[DataFile]:
-    """The data files of a data set's split (train where not given), in the local cache.
+def fetch(
+    repo: str, revision: str | None, split: str | None, say: Callable[[int, int, str], None]
+) -> tuple[list[DataFile], str | None]:
+    """The data files of a data set's split (train where not given), in the local cache, and the commit they are of.
 
     Raises:
         DataFileError: dataset_not_found, dataset_gated, unreachable, or bad_format for one without such files.
@@ -36,7 +38,8 @@ def fetch(repo: str, revision: str | None, split: str | None, say: Callable[[int
             raise DataFileError(
                 "bad_format",
                 f"The data set {repo} holds no files of {SUPPORTED}.",
-                next_step="Give another data set, or download and convert this one.",
+                next_step=f"Give another data set, or `hf download {repo} --repo-type dataset`, convert it, and call "
+                "inspect_dataset with the folder.",
             )
         wanted = choose_split(remote, split, repo)
         wanted = [file for file in wanted if file.kind == wanted[0].kind]
@@ -46,7 +49,7 @@ def fetch(repo: str, revision: str | None, split: str | None, say: Callable[[int
             path = Path(hf_hub_download(repo, str(file.path), repo_type="dataset", revision=info.sha))
             local.append(DataFile(path, file.kind, path.stat().st_size, file.split))
             done += file.size
-        return local
+        return local, info.sha
     except GatedRepoError as error:
         raise DataFileError(
             "dataset_gated",
@@ -74,5 +77,6 @@ def fetch(repo: str, revision: str | None, split: str | None, say: Callable[[int
             "unreachable",
             f"There is no file {repo!r} in the workspace, and the Hub can't be reached for a data set of that name "
             f"({type(error).__name__}).",
-            next_step="Give a local file, or try again with a network (and without HF_HUB_OFFLINE).",
+            next_step=f"Give a local file, or call inspect_dataset(path={repo!r}) again with a network (and without "
+            "HF_HUB_OFFLINE).",
         ) from error

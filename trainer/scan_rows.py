@@ -62,7 +62,7 @@ def read_rows(file: DataFile, layout: Layout, position: Position) -> Iterator[It
             raise DataFileError(
                 "bad_format",
                 f"{file.path} breaks off or can't be read: {error}.",
-                next_step="Copy or compress the file again.",
+                next_step=f"Copy or compress the file again, then inspect_dataset(path={str(file.path)!r}) again.",
             ) from error
         finally:
             position.tell = lambda: file.size
@@ -353,5 +353,6 @@ def _parquet(file: DataFile, position: Position) -> Iterator[Item]:
         raise DataFileError(
             "bad_format",
             f"{file.path} is no readable Parquet file: {str(error)[:200]}",
-            next_step="Write the file again; it may have been cut off.",
+            next_step="Write the file again (it may have been cut off), then "
+            f"inspect_dataset(path={str(file.path)!r}) again.",
         ) from error

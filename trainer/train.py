@@ -94,7 +94,7 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
         **data.summary(),
         "metrics": {} if train_loss is None else {"train_loss": callbacks.finite(train_loss)},
         "parameters": outputs.parameters(trainer.model),
-        "base_commit": outputs.base_commit(trainer.model),
+        "base_commit": outputs.base_commit(config["model"]),
         "hardware": outputs.hardware(),
         "memory": outputs.peak_memory(),
         "versions": outputs.versions(),

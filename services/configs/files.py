@@ -20,12 +20,15 @@ def check_target(path: Path, home: Home) -> None:
     """Refuse a path at which no config belongs.
 
     Raises:
-        ArgumentError: another suffix than .yaml or .yml, a folder, or a place in the state folder.
+        ArgumentError: another suffix than .yaml or .yml, a folder, a place below a file or in the state folder.
     """
     if path.is_dir():
         raise _refusal(path, "that is a folder", path / "config.yaml")
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise _refusal(path, "a config's name ends in .yaml", path.with_name(f"{path.name}.yaml"))
+    above = next(folder for folder in path.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise _refusal(path, f"{above} is no folder", above.parent / path.name)
     real = path.parent.resolve() / path.name
     if any(real.is_relative_to(folder.resolve()) for folder in (home.root, home.runs)):
         raise _refusal(path, "the state folder is written by runs alone", Path("config.yaml"))

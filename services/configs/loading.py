@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,14 +49,14 @@ class LoadedConfig:
         return digest(absolute_config(self.config, self.path.parent))
 
 
-def load_config(path: Path) -> LoadedConfig:
-    """The config in a file, checked as far as the file alone goes.
+def load_config(path: Path, *, run: str | None = None) -> LoadedConfig:
+    """The config in a file, checked as far as the file alone goes; `run` is the one whose own config it is.
 
     Raises:
         ConfigError: `config_not_found`, `invalid_config`, `unknown_key`, `stale_key`, `unknown_method`,
             `method_unavailable`.
     """
-    document = config_text.read(path)
+    document = replace(config_text.read(path), run=run)
     config, warnings = validate(document)
     return LoadedConfig(path, document, config, tuple(warnings))
 
@@ -160,7 +160,8 @@ def _need(path: str | None, key: str) -> None:
     raise DataError(
         "file_not_found",
         f"{key}: there is nothing at {path}.",
-        next_step=f"Correct {key} (relative paths count from the config's folder); inspect_dataset looks at data.",
+        next_step=f"Put it there, or name another: write_config(…, overrides={{'{key}': '…'}}). Relative paths count "
+        "from the config's folder; inspect_dataset(path=…) looks at data.",
     )
 
 

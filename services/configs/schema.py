@@ -90,6 +90,7 @@ class EvalDataset(Section):
     ] = None
     path: Annotated[str | None, Field(description="File, folder, glob or Hub id")] = None
     split: Annotated[str | None, Field(description="Split, of `path` or of the first Hub dataset")] = None
+    revision: Annotated[str | None, Field(description="Commit, tag or branch of `path` on the Hub")] = None
     columns: Annotated[dict[str, str | list[str]] | None, Field(description="As in datasets")] = None
     turns: Annotated[Turns | None, Field(description="As in datasets")] = None
 
@@ -99,6 +100,8 @@ class EvalDataset(Section):
             raise ValueError("give either fraction, or path and split")
         if self.fraction is None and self.path is None and self.split is None:
             raise ValueError("give fraction, path or split; or null for no evaluation")
+        if self.revision is not None and self.path is None:
+            raise ValueError("revision is of path; the first dataset has its own")
         return self
 
 

@@ -30,6 +30,8 @@ class Document:
     data: dict[str, Any]
     lines: Mapping[Key, int]
     on_disk: bool = True
+    run: str | None = None
+    """The run whose own config it is: that file stays as it is."""
 
     def refuse(self, code: str, key: Key, message: str, next_step: str | None = None) -> NoReturn:
         """Raise the ConfigError `code` about `key`, with its line and what to write next.
@@ -57,6 +59,8 @@ class Document:
         override = f"overrides={{{json.dumps(dotted(key) or 'KEY', ensure_ascii=False)}: {shown}{gone}}}"
         if not self.on_disk:
             return f"Call write_config again with {override}."
+        if self.run is not None:
+            return f"write_config(run={self.run!r}, path=…, {override}) makes a config for launch_run, from the start."
         return (
             f"Correct line {self.line(instead_of or key)} of {self.name}, or "
             f"write_config(path={self.name!r}, base={self.name!r}, overwrite=true, {override})."

@@ -36,6 +36,7 @@ def report(path: str, split: str | None, method: str | None, found: dict[str, An
         written=_written(found),
         format=found["format"],
         conversational=found["conversational"],
+        revision=found.get("commit"),
         columns=[_column(record) for record in (found["mapped_columns"] or found["columns"])[:_COLUMNS]],
         methods=fits,
         mappings=mappings,

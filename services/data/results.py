@@ -74,6 +74,7 @@ class InspectResult(Result):
     written: Annotated[str, Field(description="Kind of file, encoding, line ends")] = ""
     format: Annotated[str | None, Field(description="TRL format of the rows; None: no method can train on them as is")]
     conversational: Annotated[bool, Field(description="Chats with roles, not plain text")] = False
+    revision: Annotated[str | None, Field(description="Commit of the Hub dataset that was read")] = None
     columns: list[ColumnInfo] = []
     methods: list[MethodFit] = []
     mappings: Annotated[list[Mapping], Field(description="Proposed, none is applied")] = []

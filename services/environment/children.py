@@ -35,6 +35,8 @@ def child_environment(app: App) -> dict[str, str]:
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        # Else a model without safetensors is sent to a conversion service; such models are refused here.
+        "DISABLE_SAFETENSORS_CONVERSION": "1",
     }
     return environment
 

@@ -100,7 +100,8 @@ def _refuse(problem: Problem, dataset: str) -> None:
     if problem.severity != "error":
         return
     if problem.code == "all_masked":
-        raise DataError("all_masked", f"{dataset}: {problem.message}.", next_step=problem.advice)
+        step = f"{problem.advice} Then plan_training(dataset={dataset!r}) again."
+        raise DataError("all_masked", f"{dataset}: {problem.message}.", next_step=step)
     if problem.code in _UNREADABLE:
         raise DataError(
             "bad_format",

@@ -90,7 +90,7 @@ def look_up(name: str, revision: str | None) -> HubModel:
         raise ModelError(
             "model_incomplete",
             f"{name} has no config.json: it is no model that transformers can load (perhaps an adapter or GGUF files).",
-            next_step="Name the base model that it was made from.",
+            next_step=f"plan_training(dataset=…, model=…) with the base model that {name} was made from.",
         ) from error
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
@@ -102,7 +102,7 @@ def look_up(name: str, revision: str | None) -> HubModel:
         raise ModelError(
             "model_incomplete",
             f"The config.json of {name} is no JSON.",
-            next_step="Name another model, or another revision of it.",
+            next_step=f"plan_training(dataset=…, model={name!r}, revision=…) with another revision, or another model.",
         ) from error
     files = [sibling.rfilename for sibling in info.siblings or []]
     counts = info.safetensors.parameters if info.safetensors else {}
@@ -147,5 +147,6 @@ def _unreachable(name: str, why: str) -> EnvironmentFault:
     return EnvironmentFault(
         "unreachable",
         f"{name} is not in the local cache, and the Hub can't be reached: {why}.",
-        next_step="Check the network and HF_ENDPOINT, or give a local folder as model.",
+        next_step=f"Check the network and HF_ENDPOINT, then plan_training(dataset=…, model={name!r}) again; or give a "
+        "local folder as model.",
     )

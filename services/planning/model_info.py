@@ -112,7 +112,7 @@ def _folder(app: App, name: str) -> Path | None:
             raise ModelError(
                 "model_not_found",
                 f"There is no folder {folder}.",
-                next_step="Correct the path, or give a Hub id (owner/model).",
+                next_step=f"Correct {name!r} and call plan_training again, or give a Hub id (owner/model).",
             )
         return folder.resolve()
     if app.workspace is not None and is_folder(app.workspace / name):
@@ -151,7 +151,8 @@ def _assemble(
         raise ModelError(
             "model_unsupported",
             f"The weights of {name} are quantized already ({method}); training quantizes the original itself.",
-            next_step="Name the original model; a plan uses quantization where memory asks for it.",
+            next_step="plan_training(dataset=…, model=…) with the original model; a plan uses quantization where "
+            "memory asks for it.",
         )
     try:
         shape = shape_of(config)
@@ -190,12 +191,14 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
             raise ModelError(
                 "model_unsupported",
                 f"{folder} holds an adapter, not a model.",
-                next_step="Name the base model that adapter_config.json names as base_model_name_or_path.",
+                next_step=f"plan_training(dataset=…, model={_base_of(folder)!r}) with its base model, which "
+                "adapter_config.json names as base_model_name_or_path.",
             )
         raise ModelError(
             "model_incomplete",
             f"{folder} has no config.json, so it is no model folder.",
-            next_step="Give the folder that holds config.json and .safetensors files, or a Hub id.",
+            next_step="plan_training(dataset=…, model=…) with a folder that holds config.json and .safetensors files, "
+            "or with a Hub id.",
         )
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -205,9 +208,19 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
         raise ModelError(
             "model_incomplete",
             f"{path} is no JSON object.",
-            next_step=f"Get the file again (`hf download {name}`), or name another model.",
+            next_step=f"Get the file again (`hf download {name}`) and call plan_training again, or name another model.",
         )
     return cast("dict[str, Any]", config)
+
+
+def _base_of(adapter: Path) -> str:
+    """The base model that an adapter's own file names, or an ellipsis."""
+    try:
+        told: Any = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "…"
+    base: object = cast("dict[str, object]", told).get("base_model_name_or_path") if isinstance(told, dict) else None
+    return base if isinstance(base, str) else "…"
 
 
 def refuse_foreign_code(config: Mapping[str, Any], name: str) -> None:
@@ -229,7 +242,8 @@ def refuse_foreign_code(config: Mapping[str, Any], name: str) -> None:
             "model_needs_remote_code",
             f"{name} asks for code from its repository (auto_map in config.json), and its model_type "
             f"{config.get('model_type')!r:.60} is not built in. Code from model repositories is never run.",
-            next_step=f"Take a model of a built-in kind ({', '.join(FAMILIES[:6])}, …).",
+            next_step="plan_training(dataset=…, model=…) with a model of a built-in kind "
+            f"({', '.join(FAMILIES[:6])}, …).",
         )
 
 

@@ -73,6 +73,8 @@ async def plan(app: App, request: PlanRequest, *, progress: Progress = no_progre
     found = await _inspect(app, request, model, entry.path, progress)
     method = method_for(request.method, found, request.dataset)
     data = check_data(found, method, request.dataset)
+    # What was looked at is what will be trained on: a Hub dataset moves on.
+    entry = entry.model_copy(update={"revision": found.revision})
     if model is not None:
         check_method(model, method)
     if request.eval_dataset is not None:
@@ -80,6 +82,7 @@ async def plan(app: App, request: PlanRequest, *, progress: Progress = no_progre
             app, replace(_inspection(request, None, request.eval_dataset), split=None), progress=progress
         )
         data = replace(data, eval_rows=check_data(held_out, method, request.eval_dataset).rows)
+        eval_entry = eval_entry.model_copy(update={"revision": held_out.revision}) if eval_entry is not None else None
     await progress(2, 3, "planning")
     hardware = await anyio.to_thread.run_sync(look_at_hardware, app.home)
     warnings = list(data.warnings)

@@ -41,7 +41,8 @@ def save_plan(home: Home, plan: TrainingPlan) -> Path:
         raise StateError(
             "state_unwritable",
             f"The plan can't be kept in {home.plans}: {error.strerror}.",
-            next_step="Free disk space, or set MODEL_TRAINER_STATE to a folder you can write.",
+            next_step="Free disk space, or set MODEL_TRAINER_STATE to a folder you can write (`model-trainer doctor` "
+            "checks it); then plan_training again.",
         ) from error
     return path
 

@@ -66,7 +66,7 @@ def check_names(names: Iterable[str], name: str, where: str) -> None:
     raise ModelError(
         "model_incomplete",
         f"{where} has no weights: no .safetensors file is there.",
-        next_step=f"Download the model whole: `hf download {name if '/' in name else 'ORG/MODEL'}`, "
+        next_step=f"Download the model whole: `hf download {'ORG/MODEL' if Path(name).is_absolute() else name}`, "
         "or name another model.",
     )
 
@@ -127,4 +127,7 @@ def _header(path: Path, name: str) -> Mapping[str, int]:
 
 def _incomplete(name: str, message: str) -> NoReturn:
     command = f"`hf download {name}`" if name.count("/") == 1 and not name.startswith(("/", ".")) else "a new copy"
-    raise ModelError("model_incomplete", message, next_step=f"Get the files again ({command}), or name another model.")
+    step = (
+        f"Get the files again ({command}), then plan_training(dataset=…, model={name!r}) again; or name another model."
+    )
+    raise ModelError("model_incomplete", message, next_step=step)

@@ -72,6 +72,7 @@ class Plot(Result):
 class _Curve:
     run: RunPaths
     colour: int
+    live: bool
     series: dict[str, list[Stat]]
 
 
@@ -87,7 +88,7 @@ async def plot(app: App, run_ids: list[str], metrics: list[str] | None, *, smoot
     curves = await anyio.to_thread.run_sync(_read, app, found)
     wanted = _choose(curves, metrics)
     path = await anyio.to_thread.run_sync(_place, app, found, wanted, smooth)
-    await _draw(app, {"path": str(path), "panels": _panels(curves, wanted, smooth)})
+    await _draw(app, {"path": str(path), "panels": _panels(curves, wanted, smooth)}, found[0].id)
     png = await anyio.to_thread.run_sync(path.read_bytes)
     drawn = [
         _summary(curve.run.id, name, curve.series[name]) for curve in curves for name in wanted if name in curve.series
@@ -107,7 +108,7 @@ def _read(app: App, found: list[RunPaths]) -> list[_Curve]:
     for colour, run in enumerate(found):
         live = not states.is_over(states.read_state(run))
         pieces = lineage.read(app, run, live=live, pieces=_PIECES).pieces
-        curves.append(_Curve(run, colour, _by_metric(pieces)))
+        curves.append(_Curve(run, colour, live, _by_metric(pieces)))
     return curves
 
 
@@ -122,11 +123,7 @@ def _by_metric(pieces: list[Bucket]) -> dict[str, list[Stat]]:
 def _choose(curves: list[_Curve], metrics: list[str] | None) -> list[str]:
     there = sorted({name for curve in curves for name in curve.series})
     if not there:
-        raise RunError(
-            "no_metrics",
-            "No metrics were written yet.",
-            next_step=f"get_run(run_id={curves[0].run.id!r}, wait_seconds=45) waits; then call plot_metrics again.",
-        )
+        raise _no_metrics(curves)
     if metrics is None:
         return [name for name in _DEFAULT if name in there] or there[:1]
     ids = [curve.run.id for curve in curves]
@@ -140,6 +137,16 @@ def _choose(curves: list[_Curve], metrics: list[str] | None) -> list[str]:
                 next_step=f"plot_metrics(run_ids={ids!r}, metrics={near or there[:2]!r}) draws.",
             )
     return list(dict.fromkeys(metrics))
+
+
+def _no_metrics(curves: list[_Curve]) -> RunError:
+    waited_for = next((curve.run.id for curve in curves if curve.live), None)
+    if waited_for is not None:
+        step = f"get_run(run_id={waited_for!r}, wait_seconds=45) waits; then call plot_metrics again."
+        return RunError("no_metrics", "No metrics were written yet.", next_step=step)
+    ended = curves[0].run.id
+    message = f"Run {ended} ended without writing a metric."
+    return RunError("no_metrics", message, next_step=f"get_run(run_id={ended!r}) says how it ended.")
 
 
 def _panels(curves: list[_Curve], wanted: list[str], smooth: float) -> list[dict[str, Any]]:
@@ -214,8 +221,9 @@ def _place(app: App, found: list[RunPaths], wanted: list[str], smooth: float) ->
     return folder / f"{hashlib.sha256(what.encode()).hexdigest()[:12]}.png"
 
 
-async def _draw(app: App, asked: dict[str, Any]) -> None:
-    """Have `drawing.py` draw, in a child of our own Python."""
+async def _draw(app: App, asked: dict[str, Any], run_id: str) -> None:
+    """Have `drawing.py` draw, in a child of our own Python; errors tell of run `run_id`."""
+    numbers = f"tail_metrics(run_id={run_id!r}) has the curve as numbers"
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
     environment = {**kept, "MPLCONFIGDIR": str(app.home.cache / "matplotlib"), "OMP_NUM_THREADS": "1"}
     work = partial(
@@ -234,14 +242,14 @@ async def _draw(app: App, asked: dict[str, Any]) -> None:
         raise LimitError(
             "timed_out",
             f"The picture was not drawn within {_SECONDS:.0f} s.",
-            next_step="Call plot_metrics again with fewer runs or metrics; tail_metrics has the curve as numbers.",
+            next_step=f"Call plot_metrics again with fewer runs or metrics; {numbers}.",
         ) from None
     if done.returncode != 0:
         said = quote(done.stderr.decode(errors="replace").strip().rpartition("\n")[2], 300)
         raise EnvironmentFault(
             "package_missing",
             f"The picture could not be drawn: {said or 'matplotlib gave no reason'}",
-            next_step="tail_metrics has the curve as numbers; install model-trainer again if matplotlib is missing.",
+            next_step=f"{numbers}; install model-trainer again if matplotlib is missing.",
         )
 
 

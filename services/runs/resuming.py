@@ -17,7 +17,7 @@ from ...executors.paths import RunPaths
 from ...executors.states import RunState
 from ...trainer import manifests
 from ...trainer.manifests import Verdict
-from ..app import App
+from ..app import App, is_folder
 from ..configs import loading as configs
 from ..configs.schema import Config
 from ..result import Result
@@ -114,11 +114,11 @@ async def resume(app: App, request: ResumeRequest) -> ResumeResult:
     _refuse_unless_ended(request, asked, state)
     start = await anyio.to_thread.run_sync(_choose, run, asked, request)
     _refuse_reached(request, start)
-    loaded = await anyio.to_thread.run_sync(configs.load_config, run.config)
+    loaded = await anyio.to_thread.run_sync(partial(configs.load_config, run.config, run=run.id))
     extended = _extended(loaded.config, request)
     config = await anyio.to_thread.run_sync(configs.resolve_config, extended, run.root)
     digest = configs.digest(config)
-    warnings = await configs.check_keys(app, config)
+    warnings = await configs.check_keys(app, config, loaded.document)
     told = {
         "config": str(run.config),
         "resume_from": str(start.folder),
@@ -175,9 +175,13 @@ def _choose(run: RunPaths, asked: dict[str, Any], request: ResumeRequest) -> _St
     bad: list[Verdict] = []
     chosen: Verdict | None
     if request.checkpoint is not None:
-        chosen = manifests.verify(run.checkpoints / f"checkpoint-{request.checkpoint}", hash_limit=_HASH_LIMIT)
-        if not chosen.folder.is_dir() or not chosen.is_good:
-            raise _not_that_one(run, request, chosen)
+        folder = run.checkpoints / f"checkpoint-{request.checkpoint}"
+        if not is_folder(folder):
+            raise _not_there(run, request)
+        chosen = manifests.verify(folder, hash_limit=_HASH_LIMIT)
+        if not chosen.is_good:
+            message = f"Checkpoint {request.checkpoint} of run {run.id} can't be trusted: {_tell([chosen])[0]}."
+            raise _no_checkpoint(request, message)
     else:
         chosen, bad = manifests.last_good(run.checkpoints, hash_limit=_HASH_LIMIT)
         former = asked["request"].get("resume_from")
@@ -196,13 +200,13 @@ def _choose(run: RunPaths, asked: dict[str, Any], request: ResumeRequest) -> _St
     return _Start(chosen.folder, chosen.step, told["epoch"], told["max_steps"], _tell(bad))
 
 
-def _not_that_one(run: RunPaths, request: ResumeRequest, verdict: Verdict) -> RunError:
+def _not_there(run: RunPaths, request: ResumeRequest) -> RunError:
     steps = [manifests.step_of(folder) for folder in manifests.folders(run.checkpoints)]
-    if verdict.step in steps:
-        message = f"Checkpoint {request.checkpoint} of run {run.id} can't be trusted: {_tell([verdict])[0]}."
-    else:
-        there = f"there are {', '.join(map(str, steps[:20]))}" if steps else "there is none"
-        message = f"Run {run.id} has no checkpoint of step {request.checkpoint}; {there}."
+    there = f"there are {', '.join(map(str, steps[:20]))}" if steps else "there is none"
+    return _no_checkpoint(request, f"Run {run.id} has no checkpoint of step {request.checkpoint}; {there}.")
+
+
+def _no_checkpoint(request: ResumeRequest, message: str) -> RunError:
     return RunError("no_checkpoint", message, next_step=f"{request.call(checkpoint=None)} takes the newest good one.")
 
 

@@ -121,7 +121,7 @@ def _view(run: RunPaths) -> RunView:
         published=_published(result.get("published")) if succeeded else None,
         log_tail=_log_tail(run) if state.status in ("failed", "lost") else None,
         folder=str(run.root),
-        next_step=_next(run.id, asked, state),
+        next_step=_next(run, asked, state),
     )
 
 
@@ -212,7 +212,8 @@ def _log_tail(run: RunPaths) -> str | None:
     return "\n".join(lines)[-_LOG_TAIL:] or None
 
 
-def _next(run_id: str, asked: dict[str, Any], state: RunState) -> str:
+def _next(run: RunPaths, asked: dict[str, Any], state: RunState) -> str:
+    run_id, config = run.id, run.config
     if not states.is_over(state):
         return f"get_run(run_id={run_id!r}, wait_seconds=45) waits for its end."
     if asked["kind"] == "push":
@@ -231,6 +232,13 @@ def _next(run_id: str, asked: dict[str, Any], state: RunState) -> str:
             )
         case states.Failed(reason="bad_config" | "bad_data"):
             return f"write_config(run={run_id!r}, path=…, overrides={{…}}) corrects the config, then launch_run."
+        case states.Failed(reason="auth"):
+            return (
+                "The Hub didn't let the run see its model or data: check their names; the human requests access or "
+                f"runs `hf auth login` (runs find the token's file). Then launch_run(config={str(config)!r}, again=True)."
+            )
+        case states.Failed(reason="communication"):
+            return f"When the Hub can be reached again: launch_run(config={str(config)!r}, again=True)."
         case states.Failed(reason="diverged"):
             return (
                 f"Lower training.learning_rate: write_config(run={run_id!r}, path=…, overrides={{…}}), then launch_run."

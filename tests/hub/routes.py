@@ -74,7 +74,7 @@ def application(hub: Hub) -> ASGIApp:
     """The Hub as an ASGI application: watched, with its faults."""
     app = Starlette(routes=ROUTES, exception_handlers={HubError: refuse, ClientDisconnect: _gone, 404: _no_route})
     app.state.hub = hub
-    return _KeepSlashes(Watch(FaultInjection(app, hub.faults), hub.watched))
+    return _KeepSlashes(Watch(FaultInjection(app, hub.faults), hub.requests))
 
 
 async def _no_route(request: Request, _error: Exception) -> Response:

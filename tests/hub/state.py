@@ -124,7 +124,8 @@ class Hub:
 
     def __init__(self, folder: Path) -> None:
         self.blobs = Blobs(folder / "blobs")
-        self.watched = Watched(folder / "received.log")
+        self.requests = Watched(folder / "received.log")
+        """Everything it was asked, in order."""
         self.faults = Faults()
         self.accounts: dict[str, Account] = {}
         self.repos: dict[tuple[str, str], Repo] = {}
@@ -133,14 +134,9 @@ class Hub:
         self.tree_page = 1000
         """Entries of one page of a listing, as on the real Hub."""
 
-    @property
-    def requests(self) -> Watched:
-        """Everything it was asked, in order."""
-        return self.watched
-
     def received(self, needle: str | bytes) -> bool:
         """Whether these bytes were ever sent to it, in a target or a body (contents sent as base64 are decoded)."""
-        return self.watched.received(needle)
+        return self.requests.received(needle)
 
     def add_user(
         self,

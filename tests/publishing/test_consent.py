@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
 from typing import Any
 
+import anyio.to_thread
 import pytest
 from hub.fixtures import TOKEN
 from hub.state import Hub
@@ -135,3 +142,39 @@ async def test_a_preview_and_a_local_folder_ask_nobody(app: App, trained: Traine
     answer = await call(app, way, user, run_id=run.id, destination="./bundle")
     assert answer["status"] == "started"
     assert (await ended(app, app.home.run(answer["push_run_id"]))).status == "succeeded"
+
+
+@pytest.mark.parametrize(("said", "code", "shown"), [("n", 1, "declined"), ("y", 0, '"status": "started"')])
+async def test_a_person_at_a_terminal_is_asked_there(
+    app: App, hub: Hub, trained: Trained, said: str, code: int, shown: str
+) -> None:
+    run = await trained("adapter")
+    asked = json.dumps({"run_id": run.id, "destination": "ada/tiny"})
+    command = [sys.executable, "-m", "model_trainer.server.cli", "call", "push_adapter", "--json", asked]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:  # noqa: ASYNC220
+        os.close(theirs)
+        screen = await anyio.to_thread.run_sync(converse, ours, b"[y/N]", f"{said}\n".encode())
+    assert process.returncode == code
+    assert "ada/tiny, private" in screen
+    assert shown in screen
+    assert len(hub.repos) <= (said == "y")
+
+
+def converse(terminal: int, prompt: bytes, answer: bytes) -> str:
+    """Answer once when the prompt comes; everything that was on the screen."""
+    seen, answered = b"", False
+    while True:
+        readable, _, _ = select.select([terminal], [], [], 60)
+        assert readable, seen
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # the other side is closed
+            data = b""
+        if not data:
+            os.close(terminal)
+            return seen.decode(errors="replace")
+        seen += data
+        if prompt in seen and not answered:
+            os.write(terminal, answer)
+            answered = True

@@ -44,9 +44,9 @@ async def test_prompts_name_only_tools_that_exist(app: App, way: str) -> None:
 
 
 def test_the_instructions_name_only_tools_that_exist() -> None:
-    named = set(re.findall(r"\b((?:check|inspect|plan|write|launch|list|get|tail)_[a-z]+)", INSTRUCTIONS))
+    named = set(re.findall(r"\b((?:check|inspect|plan|write|launch|list|get|tail|push)_[a-z]+)", INSTRUCTIONS))
     assert named == {spec.name for spec in TOOLS} & named
-    assert len(named) == 8
+    assert len(named) == 9
 
 
 @pytest.mark.parametrize("way", WAYS)
