@@ -1,7 +1,7 @@
 """`model-trainer demo`: the whole way on this machine, through the real server and the real client.
 
 A tiny model with random weights learns to write the first line of a docstring from a signature. Needs a training
-environment, but no GPU, no token and no internet; everything it makes stands in one folder.
+environment, but no GPU, no token and no internet. Data, model and bundle go to one folder, the runs to the state folder.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ async def _drive(client: Client, model: Path, folder: Path, started: float) -> i
     _tell(
         f"\nHeld-out loss before {before:.3f}, after {after:.3f}, in {time.monotonic() - started:.0f} s in all.\n"
         f"Model with its card: {folder / 'published'}\n"
-        f"Everything made here: {folder}\n"
+        f"Data, model and bundle: {folder}; the runs: {Path(view['folder']).parent}\n"
         f"Connect your agent: model-trainer connect claude   (or cursor, vscode, codex)"
     )
     return 0 if after < before else 1
@@ -184,7 +184,7 @@ def _short(result: Any, lines: int = 2) -> str:
     text = "".join(getattr(block, "text", "") for block in result.content)
     first = [line for line in text.splitlines() if line.strip()]
     kept = first if result.is_error else first[:lines]
-    return "\n".join(f"  ← {line[:160]}" for line in kept)
+    return "\n".join(f"  ← {line if len(line) <= 160 else line[:159] + '…'}" for line in kept)
 
 
 def _tell(text: str) -> None:

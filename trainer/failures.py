@@ -37,6 +37,9 @@ def explain(error: BaseException) -> Failure:
         return Failure("disk_full", text)
     if isinstance(error, ImportError):
         return Failure("bad_environment", text)
+    if type(error).__name__ == "DatasetGenerationError":
+        # datasets says only that it failed; the error behind it says where.
+        return Failure("bad_data", f"{type(error.__cause__).__name__}: {error.__cause__}"[:2000])
     if str(error).startswith(("Target modules ", "No modules were targeted for adaptation")):
         return Failure("bad_config", text)
     return Failure(_of_the_hub(error) or "unknown", text)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -22,6 +22,8 @@ class Job:
 
     trainer: SFTTrainer
     checkpoint_limit: int | None
+    rows: dict[str, int]
+    """`training`: rows read for training; `dropped`: how many of them TRL left out."""
 
 
 class Trainer(KeepsPrecision, SFTTrainer):
@@ -49,7 +51,10 @@ def build(
     model = models.load_causal(config)
     trainer = make_trainer(config, model, tokenizer, arguments, train, held_out)
     _refuse_empty(trainer.train_dataset, len(train), arguments)
-    return Job(trainer, (config.get("training") or {}).get("save_total_limit", 2))
+    # Packed rows are several in one: none is dropped, and their number says nothing.
+    dropped = 0 if arguments.packing else len(train) - len(cast("Sized", trainer.train_dataset))
+    rows = {"training": len(train), "dropped": max(dropped, 0)}
+    return Job(trainer, (config.get("training") or {}).get("save_total_limit", 2), rows)
 
 
 def _refuse_empty(prepared: Any, rows: int, arguments: SFTConfig) -> None:

@@ -92,6 +92,7 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
         "planned_steps": trainer.state.max_steps,
         "epochs": round(trainer.state.epoch or 0.0, 4),
         **data.summary(),
+        "rows": job.rows,
         "metrics": {} if train_loss is None else {"train_loss": callbacks.finite(train_loss)},
         "parameters": outputs.parameters(trainer.model),
         "base_commit": outputs.base_commit(config["model"]),

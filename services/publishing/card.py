@@ -114,6 +114,11 @@ def _data(facts: Facts) -> str:
     lines += [_data_row(one) for one in facts.data[:_SHOWN_DATA]]
     if len(facts.data) > _SHOWN_DATA:
         lines.append(f"| and {len(facts.data) - _SHOWN_DATA} more | | | |")
+    if facts.dropped_rows:
+        lines += [
+            "",
+            f"{_count(facts.dropped_rows, 'row')} were dropped: cut to `max_length`, nothing of them was left.",
+        ]
     return "\n".join(lines)
 
 

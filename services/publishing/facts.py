@@ -59,6 +59,8 @@ class Facts:
     base: Base
     licence: Licence | None
     data: tuple[Data, ...]
+    dropped_rows: int
+    """Training rows of which the cut to max_length left nothing to learn."""
     held_out: str | None
     """How the rows that the loss was measured on were chosen; None without any."""
     steps: int
@@ -92,6 +94,7 @@ def collect(app: App, run: RunPaths, output: Output, config: Config, base: Base,
     seconds, resumed = _seconds(app, run, asked)
     measured: dict[str, Any] = result.get("metrics") or {}
     versions: dict[str, str] = result.get("versions") or {}
+    rows: dict[str, int] = result.get("rows") or {}
     return Facts(
         run_id=run.id,
         kind=output.kind,
@@ -101,6 +104,7 @@ def collect(app: App, run: RunPaths, output: Output, config: Config, base: Base,
         base=base,
         licence=licence,
         data=tuple(_data(one) for one in output.data),
+        dropped_rows=rows.get("dropped", 0),
         held_out=_held_out(config),
         steps=int(result.get("steps") or 0),
         epochs=float(result.get("epochs") or 0.0),

@@ -168,7 +168,7 @@ def _result(run_id: str, request: SampleRequest, said: dict[str, Any], formats: 
         seed=request.seed,
         samples=samples,
         next_step=f"Read both; get_run(run_id={run_id!r}) has the held-out loss before and after, which says more than "
-        f"{len(samples)} examples.",
+        f"{len(samples)} example{'' if len(samples) == 1 else 's'}.",
     )
 
 

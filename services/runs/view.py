@@ -45,6 +45,7 @@ class RunView(Result):
     parent: Annotated[str | None, Field(description="The run that this one resumed")] = None
     resumed_from_step: Annotated[int | None, Field(description="Step at which it went on with its parent")] = None
     data_changed: Annotated[list[str], Field(description="Data files that changed since the parent trained")] = []
+    dropped_rows: Annotated[int, Field(description="Training rows of which max_length left nothing to learn")] = 0
     progress: RunProgress | None = None
     metrics: Annotated[dict[str, float], Field(description="Measured by the trainer at the end")] = {}
     output: Annotated[str | None, Field(description="Absolute path of the model or adapter")] = None
@@ -60,6 +61,11 @@ class RunView(Result):
             lines.append(f"It goes on with {self.parent}{step}")
         if self.data_changed:
             lines.append(f"Its data changed since: {', '.join(self.data_changed)}")
+        if self.dropped_rows:
+            lines.append(
+                f"Warning: {self.dropped_rows:,} training rows were dropped: cut to training.max_length, nothing of "
+                "them is left to learn"
+            )
         if self.progress is not None and not states.is_over(self.state):
             eta = self.progress.eta_seconds
             lines.append(self.progress.message + (f", about {eta:.0f} s left" if eta is not None else ""))
@@ -101,6 +107,7 @@ def _view(run: RunPaths) -> RunView:
     succeeded = state.status == "succeeded"
     output: dict[str, Any] = result.get("output") or {}
     measured: dict[str, float | None] = result.get("metrics") or {}
+    rows: dict[str, int] = result.get("rows") or {}
     shows_output = succeeded and "path" in output
     return RunView(
         run_id=run.id,
@@ -114,6 +121,7 @@ def _view(run: RunPaths) -> RunView:
         parent=asked.get("parent"),
         resumed_from_step=result.get("resumed", {}).get("step"),
         data_changed=result.get("data_changed", []),
+        dropped_rows=rows.get("dropped", 0),
         progress=_progress(run),
         metrics={name: value for name, value in measured.items() if value is not None},
         output=output["path"] if shows_output else None,
@@ -235,7 +243,8 @@ def _next(run: RunPaths, asked: dict[str, Any], state: RunState) -> str:
         case states.Failed(reason="auth"):
             return (
                 "The Hub didn't let the run see its model or data: check their names; the human requests access or "
-                f"runs `hf auth login` (runs find the token's file). Then launch_run(config={str(config)!r}, again=True)."
+                "runs `hf auth login` (runs find the token's file). Then "
+                f"launch_run(config={str(config)!r}, again=True)."
             )
         case states.Failed(reason="communication"):
             return f"When the Hub can be reached again: launch_run(config={str(config)!r}, again=True)."

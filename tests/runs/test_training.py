@@ -259,3 +259,29 @@ async def test_rotation_keeps_the_newest_verified_checkpoints(app: App, train: T
     assert older is not None
     assert older.step == 4
     assert bad[0].problems == ("adapter_model.safetensors has other bytes",)
+
+
+async def test_rows_of_which_nothing_is_left_to_learn_are_counted_and_told(app: App, workspace: Path, train: Train):
+    short = [{"prompt": "a", "completion": f" b{number}"} for number in range(12)]
+    long = [{"prompt": "def f(x): " * 20, "completion": f" c{number}"} for number in range(5)]
+    data = write_rows(workspace / "mixed.jsonl", [*short, *long])
+    run = await train(datasets=[{"path": data}], eval_dataset=None, training={"max_length": 16, "max_steps": 2})
+    result = await result_of(app, run)
+    assert result["rows"] == {"training": 17, "dropped": 5}
+    seen = await run_view.get(app, run.id)
+    assert seen.dropped_rows == 5
+    assert "5 training rows were dropped" in seen.text()
+    packed = await train(
+        datasets=[{"path": data}], eval_dataset=None, training={"max_length": 16, "max_steps": 2, "packing": True}
+    )
+    assert (await result_of(app, packed))["rows"]["dropped"] == 0
+
+
+async def test_a_broken_line_that_reaches_the_trainer_is_bad_data_and_says_where(
+    app: App, workspace: Path, train: Train
+):
+    data = Path(write_rows(workspace / "broken.jsonl", [{"prompt": "a", "completion": "b"}] * 3))
+    data.write_text(data.read_text(encoding="utf-8") + '{"prompt": "a", "compl\n', encoding="utf-8")
+    failed = await failure_of(app, await train(datasets=[{"path": str(data)}], eval_dataset=None))
+    assert failed.reason == "bad_data"
+    assert "row 3" in failed.detail
