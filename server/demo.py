@@ -1,7 +1,7 @@
 """`model-trainer demo`: the whole way on this machine, through the real server and the real client.
 
 A tiny model with random weights learns to write the first line of a docstring from a signature. Needs a training
-environment, but no GPU, no token and no internet. Data, model and bundle go to one folder, the runs to the state folder.
+environment, but no GPU, no token and no internet. Data, model and bundle go to one folder, runs to the state folder.
 """
 
 from __future__ import annotations

@@ -33,8 +33,10 @@ class Curve:
         return [*self.former, *self.own.pieces]
 
 
-def read(app: App, run: RunPaths, *, live: bool, pieces: int = metric_rows.PIECES) -> Curve:
-    """The run's rows in a bounded number of pieces.
+def read(
+    app: App, run: RunPaths, *, live: bool, pieces: int = metric_rows.PIECES, with_parents: bool = True
+) -> Curve:
+    """The run's rows in a bounded number of pieces; those of the runs that it resumed only `with_parents`.
 
     A former attempt, or the run that was resumed, counts up to the first step of what went on from it: what it did
     beyond its checkpoint was thrown away. A resumed run without a row of its own has no curve yet.
@@ -44,7 +46,7 @@ def read(app: App, run: RunPaths, *, live: bool, pieces: int = metric_rows.PIECE
     former: list[list[Bucket]] = []
     from_parents = 0
     for of_parent, path in _older(app, run):
-        if of_parent and before is None:
+        if of_parent and (before is None or not with_parents):
             break
         found = metric_rows.read(path, live=False, before=before, pieces=pieces)
         if found.pieces:

@@ -25,6 +25,7 @@ from ...trainer.pyramid import Bucket, Stat
 from ..app import App
 from ..result import Frozen, Result
 from ..untrusted import quote
+from . import life as runs
 from . import lineage, verdicts
 
 #: A curve is drawn from at least this many pieces.
@@ -105,9 +106,12 @@ async def plot(app: App, run_ids: list[str], metrics: list[str] | None, *, smoot
 
 def _read(app: App, found: list[RunPaths]) -> list[_Curve]:
     curves: list[_Curve] = []
+    shown = {run.id for run in found}
     for colour, run in enumerate(found):
         live = not states.is_over(states.read_state(run))
-        pieces = lineage.read(app, run, live=live, pieces=_PIECES).pieces
+        # A parent in the same picture has a line of its own, which this one must not cover.
+        apart = (runs.read_record(run.run_json) or {}).get("parent") in shown
+        pieces = lineage.read(app, run, live=live, pieces=_PIECES, with_parents=not apart).pieces
         curves.append(_Curve(run, colour, live, _by_metric(pieces)))
     return curves
 

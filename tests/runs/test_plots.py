@@ -82,6 +82,17 @@ async def test_several_runs_and_metrics_share_one_picture(app: App):
     assert len(plot.text()) < 3000
 
 
+async def test_a_resumed_run_beside_its_parent_is_drawn_from_where_it_went_on(app: App):
+    rows = make_rows(80, level=1.0)
+    parent = make_run(app, "20260101-000000-sft-paren", [row for row in rows if row["step"] <= 40])
+    child = make_run(app, "20260102-000000-sft-child", [row for row in rows if row["step"] > 40])
+    records.write_json(child.run_json, {**(records.read_json(child.run_json) or {}), "parent": parent.id})
+    both = await plotting.plot(app, [parent.id, child.id], ["loss"], smooth=0)
+    assert both.curves[1].first == rows[next(n for n, row in enumerate(rows) if row["step"] == 41)]["loss"]
+    alone = await plotting.plot(app, [child.id], ["loss"], smooth=0)
+    assert alone.curves[0].first == rows[0]["loss"]
+
+
 async def test_a_run_that_lacks_a_metric_is_said_not_hidden(app: App):
     one = make_run(app, "20260101-000000-sft-aaaaa", [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.9}])
     two = make_run(app, "20260102-000000-sft-bbbbb", [{"step": 1, "loss": 1.0, "reward": 0.5}])
