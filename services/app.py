@@ -70,9 +70,13 @@ def is_folder(path: Path) -> bool:
 
 def _looked_at(whole: Path, given: str) -> Path:
     try:
+        str(whole).encode()
         whole.stat()
     except (FileNotFoundError, NotADirectoryError):
         return whole
+    except UnicodeEncodeError:
+        # It could stand in no config, record or answer.
+        raise _no_path(given, "a folder's or file's name is not UTF-8") from None
     except OSError as error:
         raise _no_path(given, error.strerror or type(error).__name__) from None
     except ValueError:

@@ -92,6 +92,17 @@ def mask_secrets(text: str) -> str:
     return text
 
 
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----")
+
+
+def holds_token(text: str) -> bool:
+    """Whether a token of a known form, or a private key, stands in `text`; values of telling names aren't looked for.
+
+    For vocabularies and the like, in which any word may stand beside any other.
+    """
+    return _KNOWN.search(text) is not None or _PRIVATE_KEY.search(text) is not None
+
+
 def _mask_value(found: re.Match[str]) -> str:
     name, rest, value = found.group(1), found.group(2), found.group(3)
     # tokenizer, token_type_ids, tokens: `token` counts only as a name's end.

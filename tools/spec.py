@@ -104,7 +104,9 @@ def asker_of(ctx: Context[Any, Any]) -> Asker:
 
     async def ask(key: str, question: str) -> bool | None:
         capabilities = ctx.client_capabilities
-        if capabilities is None or capabilities.elicitation is None:
+        elicitation = None if capabilities is None else capabilities.elicitation
+        # Without a word on modes, forms are meant.
+        if elicitation is None or (elicitation.form is None and elicitation.url is not None):
             return None
         request = ElicitRequest(params=ElicitRequestFormParams(message=question, requested_schema=_YES_OR_NO))
         if ctx.session.can_send_request:

@@ -13,11 +13,13 @@ end, atomically.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,18 +49,20 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     stopping = Stopping()
     signal.signal(signal.SIGTERM, stopping.on_signal)
+    # The client tells each retry with its whole address, which may be a signed one.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     result: dict[str, Any]
     try:
         asked: dict[str, Any] = (records.read_json(attempt.parent.parent / "run.json") or {})["request"]
-        published = push(asked, attempt.parent.parent.name, _sayer(attempt), stopping)
+        published = push(asked, attempt, _sayer(attempt), stopping)
         result = {"outcome": "succeeded", "ended_by": "planned_end", "published": published}
     except KeyboardInterrupt:
         result = {"outcome": "stopped"}
     except Exception as error:
         failure = explain(error)
         if failure is not error:
-            # What a library said of a request may hold a signed address: only errors that aren't told go to the log.
-            sys.excepthook(type(error), error, error.__traceback__)
+            # Where, but not what: a library's words may hold a signed address.
+            sys.stderr.write(f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}\n")
         result = {"outcome": "failed", "reason": failure.reason, "detail": failure.detail}
     result["seconds"] = round(time.monotonic() - started, 2)
     records.write_json(attempt / "result.json", result)
@@ -66,17 +70,21 @@ def main(arguments: list[str]) -> int:
 
 
 class Stopping:
-    """A stop ends the push at once, except while the commit is on its way: that is waited for and reported."""
+    """A stop ends the push at once, except while what was pushed may be becoming visible (`held`): then it is `asked`
+    for, and whoever holds it off looks whether it did, and ends.
+    """
 
     def __init__(self) -> None:
         self.held = False
+        self.asked = False
 
     def on_signal(self, _number: int, _frame: object) -> None:
+        self.asked = True
         if not self.held:
             raise KeyboardInterrupt
 
 
-def push(asked: dict[str, Any], run_id: str, say: Say, stopping: Stopping) -> dict[str, Any]:
+def push(asked: dict[str, Any], attempt: Path, say: Say, stopping: Stopping) -> dict[str, Any]:
     """Put the bundle where it goes; where it is now.
 
     Raises:
@@ -86,7 +94,17 @@ def push(asked: dict[str, Any], run_id: str, say: Say, stopping: Stopping) -> di
     items = [Item(**one) for one in asked["files"]]
     target: dict[str, Any] = asked["target"]
     if target["kind"] == "folder":
-        return to_folder(items, Path(target["path"]), replaces=bool(asked.get("replaces")), run_id=run_id, say=say)
+        folder = Path(target["path"])
+        if attempt.is_relative_to(folder):
+            raise Failure("guard", f"{folder} holds this run itself; nothing was written")
+        return to_folder(
+            items,
+            folder,
+            replaces=bool(asked.get("replaces")),
+            name=asked["call"]["confirm"],
+            say=say,
+            stopping=stopping,
+        )
     check_sources(items, say)
     from .push_hub import Publication
 
@@ -110,14 +128,17 @@ def check_sources(items: Sequence[Item], say: Say) -> None:
             raise _changed(item)
 
 
-def to_folder(items: Sequence[Item], target: Path, *, replaces: bool, run_id: str, say: Say) -> dict[str, Any]:
+def to_folder(
+    items: Sequence[Item], target: Path, *, replaces: bool, name: str, say: Say, stopping: Stopping
+) -> dict[str, Any]:
     """Copy the bundle to a new folder; a former one that may be replaced is kept beside it.
+
+    `name` names the half-made copy: the same push, begun again, finds and removes what a killed one left.
 
     Raises:
         Failure: as `push`.
     """
-    # One that another push of this target left half-made is of no use to anyone.
-    building = target.with_name(f".{target.name}.{run_id}.tmp")
+    building = target.with_name(f".{target.name}.{name}.tmp")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
@@ -126,8 +147,15 @@ def to_folder(items: Sequence[Item], target: Path, *, replaces: bool, run_id: st
             say(number, len(items), f"copying {item.path}")
             _copy(item, building / item.path)
         records.sync_folder(building)
+        # Between the two renames there is no folder at the target: no stop may come there.
+        stopping.held = True
         kept = _move_away(target, replaces=replaces)
-        building.rename(target)
+        try:
+            building.rename(target)
+        except OSError:
+            if kept is not None:
+                kept.rename(target)
+            raise
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise

@@ -8,8 +8,11 @@ sent again.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +22,7 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 from huggingface_hub.utils import httpx
 
@@ -34,6 +38,15 @@ _PASSING = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 #: Seconds between tries, doubled each time; and how long to go on trying where the request doesn't say.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 PATIENCE_SECONDS = 900.0
+
+#: Seconds that a stop waits to learn whether a commit got through.
+_STOP_SECONDS = 12.0
+
+#: Bytes up to which a file is held in memory from the look at its hash until it is there.
+_IN_MEMORY = 16_000_000
+
+#: How Xet words a refusal.
+_REFUSED = re.compile(r"\(40[13]\b")
 
 #: What the Hub itself puts into a new repository.
 _HUBS_OWN = frozenset({".gitattributes"})
@@ -53,6 +66,7 @@ class Publication:
         self._say = say
         self._stopping = stopping
         self._api = HfApi()
+        self._contents = {item.path: _content(item) for item in items if item.size <= _IN_MEMORY}
 
     def publish(self) -> dict[str, Any]:
         """Where the bundle is now, once every file of it was found there.
@@ -67,7 +81,9 @@ class Publication:
             additions = self._send()
             self._stopping.held = True
             head = self._patiently("committing", lambda: self._commit(additions))
+        self._stopping.held = True
         self._say(len(self._items), len(self._items), "comparing sizes and hashes on the Hub")
+        self._patiently("verifying", self._head)
         if wrong := self._patiently("verifying", lambda: self._differences(head)):
             raise Failure("incomplete", f"{self._repo} doesn't hold what was sent: {'; '.join(wrong[:3])}")
         return {
@@ -81,7 +97,7 @@ class Publication:
     def _open(self) -> None:
         """Make the repository where there is none; one that is there must be as visible as was agreed."""
         try:
-            private = bool(self._api.repo_info(self._repo).private)
+            self._head()
         except RepositoryNotFoundError:
             try:
                 self._api.create_repo(self._repo, private=self._private)
@@ -89,13 +105,19 @@ class Publication:
                 # Our own unanswered request may have made it: the next look decides.
                 if error.response.status_code != 409:
                     raise
-            private = bool(self._api.repo_info(self._repo).private)
-        if private != self._private:
-            is_now, agreed = ("private", "public") if private else ("public", "private")
-            raise Failure("guard", f"{self._repo} is {is_now}; {agreed} was agreed on. Nothing was published")
+            self._head()
 
     def _head(self) -> str:
-        return str(self._api.repo_info(self._repo).sha)
+        """The newest commit of the very repository that was agreed on, as visible as was agreed."""
+        info = self._api.repo_info(self._repo)
+        if info.id != self._repo:
+            raise Failure(
+                "guard", f"{self._repo} is now called {info.id}, which was not agreed on. Nothing was published"
+            )
+        if bool(info.private) != self._private:
+            is_now, agreed = ("private", "public") if info.private else ("public", "private")
+            raise Failure("guard", f"{self._repo} is {is_now}; {agreed} was agreed on")
+        return str(info.sha)
 
     def _tree(self, commit: str) -> dict[str, RepoFile]:
         entries = self._api.list_repo_tree(self._repo, revision=commit, recursive=True)
@@ -111,9 +133,16 @@ class Publication:
                 wrong.append(f"{item.path} is missing")
             elif there.size != item.size:
                 wrong.append(f"{item.path} has {there.size} bytes in place of {item.size}")
-            elif (there.lfs.sha256 != item.sha256) if there.lfs else (there.blob_id != _git_blob(item)):
+            elif (there.lfs.sha256 != item.sha256) if there.lfs else (there.blob_id != self._git_name(item)):
                 wrong.append(f"{item.path} has other bytes")
         return wrong
+
+    def _git_name(self, item: Item) -> str | None:
+        """The name that git gives a small file's content: SHA-1 over `blob <size>`, a zero byte and the content."""
+        content = self._contents.get(item.path)
+        if content is None:
+            return None
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
     def _refuse_unless_agreed(self, head: str) -> None:
         """Stop unless the repository is as it was when this was agreed on, or holds nothing that could be lost."""
@@ -125,14 +154,18 @@ class Publication:
             )
 
     def _send(self) -> list[CommitOperationAdd]:
-        """Send the big files, one by one; small ones go with the commit."""
+        """Send the big files, one by one; small ones go with the commit.
+
+        What goes is what was agreed on, whatever happens to the files meanwhile: small ones are held in memory, and of
+        big ones the client's own hash of what it sent is compared before the commit makes them visible.
+        """
         additions: list[CommitOperationAdd] = []
         for number, item in enumerate(self._items):
             self._say(number, len(self._items), f"sending {item.path} ({_size(item.size)})")
-            addition = CommitOperationAdd(item.path, item.source)
+            addition = CommitOperationAdd(item.path, self._contents.get(item.path, item.source))
+            self._patiently(f"sending {item.path}", partial(self._send_one, addition))
             if addition.upload_info.sha256.hex() != item.sha256:
                 raise Failure("bad_data", f"{item.path} changed while it was sent; nothing was published")
-            self._patiently(f"sending {item.path}", lambda one=addition: self._send_one(one))
             additions.append(addition)
         return additions
 
@@ -144,6 +177,8 @@ class Publication:
         head = self._head()
         if not self._differences(head):
             return head
+        if self._stopping.asked:
+            raise KeyboardInterrupt
         self._refuse_unless_agreed(head)
         there = self._tree(head)
         operations = [*additions, *(CommitOperationDelete(name) for name in self._removes if name in there)]
@@ -157,32 +192,57 @@ class Publication:
         while True:
             try:
                 return work()
-            except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-                failure, passing = _classify(error, self._repo, doing)
+            except (HfHubHTTPError, httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+                failure, passing = classify(error, self._repo, doing)
+                if isinstance(error, RevisionNotFoundError) and self._stopping.held:
+                    # A commit that was just made may not be listed yet.
+                    passing = True
+                if self._stopping.asked:
+                    pause, give_up = _FIRST_PAUSE, min(give_up, time.monotonic() + _STOP_SECONDS)
                 if not passing or time.monotonic() + pause > give_up:
-                    raise failure from None
+                    raise (KeyboardInterrupt if self._stopping.asked else failure) from None
                 self._say(0, len(self._items), f"{doing}: {failure.detail[:120]}; trying again")
-                time.sleep(max(pause, _retry_after(error)))
+                time.sleep(max(pause, 0.0 if self._stopping.asked else _retry_after(error)))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _classify(error: Exception, repo: str, doing: str) -> tuple[Failure, bool]:
-    """The failure that an error would be, and whether it may pass."""
-    match error:
-        case LocalTokenNotFoundError():
-            return Failure(
-                "auth", f"{doing}: no Hugging Face token reached this run; `hf auth login` stores one"
-            ), False
-        case OfflineModeIsEnabled():
-            return Failure("communication", f"{doing}: HF_HUB_OFFLINE forbids every request to the Hub"), False
-        case HfHubHTTPError():
-            return _from_status(error, repo, doing)
-        case FileNotFoundError():
-            return Failure("bad_data", f"{doing}: {error.filename} is gone; nothing was published"), False
-        case httpx.HTTPError() | ConnectionError() | TimeoutError():
-            return Failure("communication", f"{doing}: the Hub can't be reached ({type(error).__name__})"), True
-        case _:
-            return explain(error), False
+def classify(error: BaseException, repo: str, doing: str) -> tuple[Failure, bool]:
+    """The failure that an error of the client would be, and whether it may pass.
+
+    Uploads arrive wrapped: a refused LFS upload as a RuntimeError with the refusal behind it, one that Xet refused as a
+    ConnectionError that only says so ("(403 …").
+    """
+    behind = list(_chain(error))
+    refusal = next((one for one in behind if isinstance(one, HfHubHTTPError)), None)
+    if refusal is not None:
+        return _from_status(refusal, repo, doing)
+    text = " ".join(str(one) for one in behind)
+    if any(isinstance(one, LocalTokenNotFoundError) for one in behind):
+        return Failure("auth", f"{doing}: no Hugging Face token reached this run; `hf auth login` stores one"), False
+    if any(isinstance(one, OfflineModeIsEnabled) for one in behind):
+        return Failure("communication", f"{doing}: HF_HUB_OFFLINE forbids every request to the Hub"), False
+    names = {type(one).__name__ for one in behind}
+    if "XetAuthenticationError" in names or (isinstance(error, ConnectionError) and _REFUSED.search(text)):
+        return Failure("auth", f"{doing}: the Hub's storage doesn't accept the token; it needs write access"), False
+    if any(isinstance(one, (httpx.HTTPError, ConnectionError, TimeoutError, JSONDecodeError)) for one in behind):
+        return Failure("communication", f"{doing}: the Hub can't be reached ({type(error).__name__})"), True
+    if any(name.startswith("Xet") for name in names) or isinstance(error, RuntimeError):
+        return Failure("communication", f"{doing}: the upload broke off ({type(error).__name__})"), True
+    if isinstance(error, FileNotFoundError):
+        return Failure("bad_data", f"{doing}: {error.filename} is gone; nothing was published"), False
+    if isinstance(error, ValueError):
+        return Failure("bad_data", f"{doing}: the Hub's client refuses this: {str(error)[:300]}"), False
+    return explain(error), False
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from."""
+    one: BaseException | None = error
+    for _ in range(10):
+        if one is None:
+            return
+        yield one
+        one = one.__cause__
 
 
 def _from_status(error: HfHubHTTPError, repo: str, doing: str) -> tuple[Failure, bool]:
@@ -200,16 +260,18 @@ def _from_status(error: HfHubHTTPError, repo: str, doing: str) -> tuple[Failure,
     return Failure(reason, f"{doing}: {what}{said}"), False
 
 
-def _retry_after(error: Exception) -> float:
+def _content(item: Item) -> bytes:
+    """A small file's bytes, as agreed on."""
+    content = Path(item.source).read_bytes()
+    if hashlib.sha256(content).hexdigest() != item.sha256:
+        raise Failure("bad_data", f"{item.path} changed while it was sent; nothing was published")
+    return content
+
+
+def _retry_after(error: BaseException) -> float:
     """Seconds that the Hub asks to wait, within bounds; 0 where it doesn't."""
     said = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
     return min(float(said), 2 * _LONGEST_PAUSE) if said.isdigit() else 0.0
-
-
-def _git_blob(item: Item) -> str:
-    """The name that git gives a file's content: SHA-1 over `blob <size>`, a zero byte and the content."""
-    content = Path(item.source).read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _size(count: int) -> str:

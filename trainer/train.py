@@ -70,6 +70,8 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
     data = DataRecord(attempt / "data.json", trained_on, allow_changes=bool(request.get("allow_changed_data")))
     _say(attempt, "loading model and data")
     job = module.build(config, checkpoints=run / "checkpoints", resumes=start is not None, on_data=data.note)
+    # Now, not after hours of training: the cache's branches move on.
+    base_commit = outputs.base_commit(config["model"])
     trainer = job.trainer
     watcher = callbacks.Watcher(
         attempt,
@@ -95,7 +97,7 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
         "rows": job.rows,
         "metrics": {} if train_loss is None else {"train_loss": callbacks.finite(train_loss)},
         "parameters": outputs.parameters(trainer.model),
-        "base_commit": outputs.base_commit(config["model"]),
+        "base_commit": base_commit,
         "hardware": outputs.hardware(),
         "memory": outputs.peak_memory(),
         "versions": outputs.versions(),

@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from ...executors.errors import PublishError
 from ...executors.paths import RunPaths
 from ...trainer import records
 
 CARD = "README.md"
 CURVE = "curve.png"
+
+#: All that a preview shows, where it is too much for an answer.
+MANIFEST = "files.json"
 
 _ALLOWED = frozenset(
     {
@@ -43,12 +47,22 @@ CONFIGS = frozenset(
 
 #: Files on the Hub that decide what is loaded: one of a former model must not stay beside ours.
 _LOADED = re.compile(r".*\.(safetensors|safetensors\.index\.json|bin|bin\.index\.json|pt|pth|h5|msgpack|gguf)\Z")
-_DECIDING = frozenset({"adapter_config.json", "config.json", "generation_config.json", "chat_template.jinja"})
 
 _CONFIG_LIMIT = 2_000_000
 
 #: The Hub keeps files above 10 MB by their SHA-256, smaller ones by git's name or their SHA-256.
 _GIT_LIMIT = 20_000_000
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that was trained from."""
+
+    name: str
+    """Hub id, or a local folder's name."""
+    on_hub: bool
+    commit: str | None
+    """Of a Hub model, where the trainer recorded it."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +91,11 @@ class Bundle:
         return next((file for file in self.files if file.path == name), None)
 
 
-def gather(run: RunPaths, written: Mapping[str, bytes], base: str, commit: str | None) -> Bundle:
+def gather(run: RunPaths, written: Mapping[str, bytes], base: Base) -> Bundle:
     """The bundle of a run's output and of what was written for it (`written`: card, curve). Blocking: hashes all.
 
-    `base` and `commit` are what an adapter's config shall say of its base model.
+    Raises:
+        PublishError: a config can't be read (`unsafe_files`).
     """
     known = _Hashes(run.publish / "hashes.json")
     files: list[BundleFile] = []
@@ -92,13 +107,13 @@ def gather(run: RunPaths, written: Mapping[str, bytes], base: str, commit: str |
         if path.is_symlink() or not path.is_file() or not (name in _ALLOWED or _SHARD.fullmatch(name)):
             left_out.append(name)
             continue
-        cleaned = _cleaned(path, base, commit) if name in CONFIGS else None
+        cleaned = _cleaned(run, path, base) if name in CONFIGS else None
         if cleaned is None:
             files.append(BundleFile(name, path, path.stat().st_size, known.of(path)))
+            known.keep()
         else:
             files.append(_written(name, cleaned))
     files += [_written(name, content) for name, content in written.items()]
-    known.keep()
     files.sort(key=lambda file: (file.path != CARD, file.path))
     return Bundle(tuple(files), tuple(left_out))
 
@@ -112,7 +127,9 @@ def git_name(file: BundleFile) -> str | None:
 
 
 def lies_in(folder: Path, bundle: Bundle) -> bool:
-    """Whether a folder holds every file of the bundle, byte for byte. Blocking: reads them."""
+    """Whether a folder holds exactly the bundle, byte for byte. Blocking: reads it."""
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} != {file.path for file in bundle.files}:
+        return False
     for file in bundle.files:
         there = folder / file.path
         if not there.is_file() or there.stat().st_size != file.size:
@@ -127,18 +144,17 @@ def to_remove(bundle: Bundle, there: Iterable[str]) -> tuple[str, ...]:
     """Files of a repository that would be loaded in place of ours or beside them; its history keeps them."""
     ours = {file.path for file in bundle.files}
     return tuple(
-        name
-        for name in there
-        if name not in ours and "/" not in name and (_LOADED.fullmatch(name) or name in _DECIDING)
+        name for name in there if name not in ours and "/" not in name and (_LOADED.fullmatch(name) or name in _ALLOWED)
     )
 
 
 def stage(run: RunPaths, digest: str, bundle: Bundle) -> list[dict[str, Any]]:
-    """Lay what was written for the bundle down for the push run; the bundle's files as its request names them.
+    """Lay down what was written for the bundle, and `files.json`; its files as a push run's request names them.
 
     A folder of its own per digest, which says what is in it: a later look at the same run changes nothing in it.
     """
     folder = run.publish / digest
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     request: list[dict[str, Any]] = []
     for file in bundle.files:
         source = file.source
@@ -146,6 +162,7 @@ def stage(run: RunPaths, digest: str, bundle: Bundle) -> list[dict[str, Any]]:
             source = folder / file.path
             write_file(source, file.content)
         request.append({"path": file.path, "source": str(source), "size": file.size, "sha256": file.sha256})
+    records.write_json(folder / MANIFEST, {"files": request})
     return request
 
 
@@ -157,32 +174,45 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; its folder is made."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    temporary.write_bytes(content)
+    with open(temporary, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
-def _cleaned(path: Path, base: str, commit: str | None) -> bytes | None:
-    """A config without paths of this machine; None where nothing had to change."""
-    if path.stat().st_size > _CONFIG_LIMIT:
-        return None
-    text = path.read_text(encoding="utf-8")
+def _cleaned(run: RunPaths, path: Path, base: Base) -> bytes | None:
+    """A config without paths of this machine; None where nothing had to change.
+
+    Raises:
+        PublishError: it is too big to be one, or no JSON: nobody can say what is in it (`unsafe_files`).
+    """
     try:
-        config: Any = json.loads(text)
-    except ValueError:
-        return None
-    cleaned = _without_paths(config)
+        if path.stat().st_size > _CONFIG_LIMIT:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes")
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PublishError(
+            "unsafe_files",
+            f"{path.name} of run {run.id} can't be read as a config ({str(error)[:120]}), so it can't be cleaned of "
+            "paths. Nothing was published.",
+            next_step=f"Look at {path}; then call push_adapter again.",
+        ) from None
+    cleaned = without_paths(config)
     if path.name == "adapter_config.json" and isinstance(cleaned, dict):
-        cleaned["base_model_name_or_path"] = base
-        if commit is not None:
-            cleaned["revision"] = commit
+        # A local base must not become the Hub's model of the same name.
+        cleaned["base_model_name_or_path"] = base.name if base.on_hub else f"./{base.name}"
+        if base.commit is not None:
+            cleaned["revision"] = base.commit
     return None if cleaned == config else (json.dumps(cleaned, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _without_paths(value: object) -> Any:
+def without_paths(value: object) -> Any:
+    """Plain values with the last part in place of each absolute path."""
     if isinstance(value, dict):
-        return {name: _without_paths(one) for name, one in cast("dict[str, object]", value).items()}
+        return {name: without_paths(one) for name, one in cast("dict[str, object]", value).items()}
     if isinstance(value, list):
-        return [_without_paths(one) for one in cast("list[object]", value)]
+        return [without_paths(one) for one in cast("list[object]", value)]
     if isinstance(value, str) and re.fullmatch(r"(/|~/)[^\0\n]+/[^\0\n]*", value):
         return Path(value).name
     return value

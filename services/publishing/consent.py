@@ -6,11 +6,11 @@ from ...executors.errors import PublishError
 from ..app import App, Asker
 from .destinations import HubRepo
 from .preparing import Prepared, PushRequest
-from .results import size
+from .results import size, some
 
 
 async def agree(app: App, prepared: Prepared, ask: Asker) -> None:
-    """Return only with the yes that this needs: none for a folder, which stays on this machine.
+    """Return only with the yes that this needs: none for a new folder, which stays on this machine.
 
     Raises:
         PublishError: `not_confirmed`, `declined`.
@@ -19,11 +19,11 @@ async def agree(app: App, prepared: Prepared, ask: Asker) -> None:
     if request.confirm is not None and request.confirm != prepared.digest:
         raise PublishError(
             "not_confirmed",
-            f"confirm {request.confirm[:40]!r} was given for something else: target, visibility or files are not what "
-            "they were then.",
+            f"confirm {request.confirm[:40]!r} was given for something else: target, visibility, files or card are not "
+            "what they were then, or that push is done or was stopped.",
             next_step=f"{request.call(dry_run=True)} shows what would go out now; ask the user again.",
         )
-    if isinstance(prepared.target, HubRepo):
+    if isinstance(prepared.target, HubRepo) or prepared.replaces is not None:
         await ask_user(app, request, prepared.digest, _question(prepared), ask)
 
 
@@ -50,7 +50,7 @@ async def ask_user(app: App, request: PushRequest, digest: str, question: str, a
     if answer is None and request.confirm is None:
         raise PublishError(
             "not_confirmed",
-            "Publishing needs a yes, and this client has no dialogue to ask for it.",
+            "This needs a yes, and this client has no dialogue to ask for it.",
             next_step=f"{request.call(dry_run=True)} shows what would go out and gives a digest; show it to the user, "
             "and after their yes pass the digest as confirm.",
         )
@@ -58,14 +58,16 @@ async def ask_user(app: App, request: PushRequest, digest: str, question: str, a
 
 def _question(prepared: Prepared) -> str:
     request, bundle = prepared.request, prepared.bundle
-    names = ", ".join(file.path for file in bundle.files[:12]) + (" and more" if len(bundle.files) > 12 else "")
+    on_hub = isinstance(prepared.target, HubRepo)
     lines = [
-        f"Publish the {prepared.output.kind} of run {request.run_id} to the Hugging Face Hub?",
-        f"Repository: {request.destination}, {request.visibility}",
-        f"{len(bundle.files)} files, {size(bundle.size)}: {names}",
+        f"Publish the {prepared.output.kind} of run {request.run_id} to the Hugging Face Hub?"
+        if on_hub
+        else f"Replace a folder by the {prepared.output.kind} of run {request.run_id}?",
+        f"Repository: {request.destination}, {request.visibility}" if on_hub else f"Folder: {request.destination}",
+        f"{len(bundle.files)} files, {size(bundle.size)}: {some([file.path for file in bundle.files], 12)}",
     ]
     if prepared.replaces:
         lines.append(f"It replaces {prepared.replaces}.")
     if prepared.removes:
-        lines.append(f"It removes {', '.join(prepared.removes[:10])}.")
+        lines.append(f"It removes {some(prepared.removes, 12)}.")
     return "\n".join(lines)

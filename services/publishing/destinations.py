@@ -108,6 +108,10 @@ def _folder(app: App, destination: str) -> Path:
         raise _refusal(destination, "name a folder of its own for the bundle")
     if any(path.is_relative_to(folder.resolve()) for folder in (app.home.root, app.home.runs)):
         raise _refusal(destination, "the state folder is written by runs alone")
+    # What is replaced is moved aside: never a folder that others stand in.
+    for folder in (app.home.root, app.home.runs, app.workspace, Path.home(), Path.cwd()):
+        if folder is not None and folder.resolve().is_relative_to(path):
+            raise _refusal(destination, f"it holds {folder}; a bundle gets a folder of its own")
     if path.exists() and not path.is_dir():
         raise _refusal(destination, "that is a file")
     return path

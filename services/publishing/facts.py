@@ -16,21 +16,11 @@ from ..configs.schema import Config
 from ..runs import life as runs
 from ..runs.outputs import Output
 from ..untrusted import clean
+from .bundle import Base, without_paths
 from .licence import Licence
 
 #: How many resumed runs a card adds up.
 _GENERATIONS = 20
-
-
-@dataclass(frozen=True)
-class Base:
-    """The model that was trained from."""
-
-    name: str
-    """Hub id, or a local folder's name."""
-    on_hub: bool
-    commit: str | None
-    """Of a Hub model, where the trainer recorded it."""
 
 
 @dataclass(frozen=True)
@@ -188,16 +178,5 @@ def _memory(record: dict[str, Any]) -> str | None:
 
 
 def _portable(config: Config) -> dict[str, Any]:
-    """The config with names in place of paths."""
-    plain = configs.plain(config)
-
-    def name_in(section: dict[str, Any] | None, key: str) -> None:
-        if section and isinstance(section.get(key), str) and not configs.is_hub_id(section[key]):
-            section[key] = Path(section[key]).name
-
-    name_in(plain["model"], "name")
-    name_in(plain["model"], "chat_template")
-    for entry in plain["datasets"]:
-        name_in(entry, "path")
-    name_in(plain.get("eval_dataset"), "path")
-    return plain
+    """The config with names in place of paths, and of its folders in place of local models and data."""
+    return without_paths(configs.plain(config))

@@ -30,8 +30,10 @@ class Account:
 
 @dataclass(frozen=True)
 class Standing:
-    """A repository that is there and holds something."""
+    """A repository that is there."""
 
+    id: str
+    """Its name now: the Hub leads on from former names."""
     private: bool
     commit: str
     files: Mapping[str, tuple[int, str]]
@@ -72,7 +74,7 @@ def look_at_account() -> Account:
 
 
 def look_at_repo(repo: str) -> Standing | None:
-    """What stands there; None for nothing that could be lost (no repository that we may see, or an empty one).
+    """What stands there; None where there is no repository that we may see.
 
     Raises:
         PublishError: the Hub doesn't accept the token (`not_logged_in`), or doesn't let it see this (`not_allowed`).
@@ -92,7 +94,7 @@ def look_at_repo(repo: str) -> Standing | None:
         for one in info.siblings or []
         if one.rfilename != ".gitattributes"
     }
-    return Standing(private=bool(info.private), commit=str(info.sha), files=files)
+    return Standing(id=str(info.id), private=bool(info.private), commit=str(info.sha), files=files)
 
 
 def _api() -> HfApi:

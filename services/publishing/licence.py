@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...trainer import records
 from ..configs import loading as configs
 from ..planning.model_cache import find_snapshot
 from ..planning.open_models import open_models
@@ -16,6 +18,7 @@ from ..untrusted import clean
 _SECONDS = 8.0
 
 _CARD_LIMIT = 1_000_000
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~/?#@!$&*+,;=%:-]{1,300}")
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,26 @@ class Licence:
     source: str
 
 
-def licence_of(name: str, commit: str | None, *, ask_hub: bool) -> Licence | None:
+def licence_of(name: str, commit: str | None, *, ask_hub: bool, kept: Path) -> Licence | None:
     """The licence of a base model (Hub id or folder); None where nobody says.
 
     Looked for in the base's own card (folder, cache, then the Hub where it may be asked), then in our table of models.
+    Found once it is kept in the file `kept`: a card must not change by whether the Hub answers today.
     """
+    try:
+        known = records.read_json(kept)
+    except ValueError:
+        known = None
+    if known is not None:
+        return Licence(**known)
+    found = _look_for(name, commit, ask_hub=ask_hub)
+    if found is not None:
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        records.write_json(kept, asdict(found))
+    return found
+
+
+def _look_for(name: str, commit: str | None, *, ask_hub: bool) -> Licence | None:
     if not configs.is_hub_id(name):
         return _from_card(Path(name) / "README.md", "the base model's card")
     snapshot = find_snapshot(name, commit)
@@ -80,8 +98,11 @@ def _licence(data: dict[str, Any], source: str) -> Licence | None:
     if not isinstance(found, str) or not found.strip():
         return None
 
-    def text(key: str) -> str | None:
-        value = data.get(key)
-        return clean(value, 200) if isinstance(value, str) else None
-
-    return Licence(clean(found.strip(), 60), text("license_name"), text("license_link"), source)
+    name, link = data.get("license_name"), data.get("license_link")
+    return Licence(
+        id=clean(found.strip(), 60).replace("\n", " "),
+        name=clean(name, 100).replace("\n", " ") if isinstance(name, str) else None,
+        # It stands in a page as a link: anything that isn't plainly an address is left out.
+        link=link if isinstance(link, str) and _ADDRESS.fullmatch(link) else None,
+        source=source,
+    )

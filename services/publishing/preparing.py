@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from ...executors.errors import EnvironmentFault, PublishError, RunError
+from ...executors import states
+from ...executors.errors import EnvironmentFault, LimitError, ModelTrainerError, PublishError
 from ...executors.paths import RunPaths
 from ..app import App, Progress
 from ..configs import loading as configs
+from ..runs import life as runs
 from ..runs import plotting
 from ..runs.outputs import Output
 from . import card, facts, hub
@@ -27,7 +30,10 @@ from .licence import licence_of
 T = TypeVar("T")
 
 #: Seconds for what is asked of the Hub before a push.
-_HUB_SECONDS = 25.0
+_HUB_SECONDS = 12.0
+
+#: Seconds for reading the files that would go out.
+_READ_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -68,16 +74,30 @@ class Prepared:
     is_there: bool
     """The destination holds exactly this already."""
     notes: tuple[str, ...]
+    spent: str | None = None
+    """The push that a yes to this was used up by: it succeeded, or was stopped."""
+
+    @property
+    def content(self) -> str:
+        """What would be done, in short, whenever it is."""
+        return _short_hash(
+            {
+                "endpoint": os.environ.get("HF_ENDPOINT"),
+                "target": self.target.record(),
+                "replaces": self.base_commit or self.replaces,
+                "removes": self.removes,
+                "files": [(file.path, file.size, file.sha256) for file in self.bundle.files],
+            }
+        )
 
     @property
     def digest(self) -> str:
-        meant = {
-            "target": self.target.record(),
-            "replaces": self.base_commit or self.replaces,
-            "removes": self.removes,
-            "files": [(file.path, file.size, file.sha256) for file in self.bundle.files],
-        }
-        return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]
+        """What a yes is bound to: the content, and that no such yes was used before."""
+        return _short_hash([self.content, self.spent])
+
+
+def _short_hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 
 async def account_for(app: App, target: HubRepo | Folder, request: PushRequest) -> hub.Account | None:
@@ -147,31 +167,85 @@ async def prepare(
             notes.append(f"Not checked, as {why}: your account's rights, and whether {target.repo} exists already.")
     await progress(0, 3, "drawing the curve")
     curve = await _curve(app, run)
-    await progress(1, 3, "collecting files")
-    bundle = await anyio.to_thread.run_sync(_bundle, app, run, output, target, curve)
+    await progress(1, 3, "reading files")
+    bundle = await _in_time(partial(_bundle, app, run, output, target, curve), request)
     await progress(2, 3, "looking for secrets")
     await anyio.to_thread.run_sync(refuse_leaks, app, run, bundle)
     removes = to_remove(bundle, standing.files) if standing is not None else ()
     if isinstance(target, Folder):
         is_there = await anyio.to_thread.run_sync(lies_in, target.path, bundle)
     else:
-        is_there = standing is not None and standing.private == target.private and standing.holds(bundle)
+        # Also if it is called already there: that a name leads elsewhere, or is public, must be said.
+        _refuse_other(request, target, standing)
+        is_there = standing is not None and standing.holds(bundle) and not removes
     replaces = None if is_there else _refuse_taken(request, target, standing)
-    return Prepared(
+    prepared = Prepared(
         request=request,
         target=target,
         output=output,
         bundle=bundle,
         replaces=replaces,
-        base_commit=standing.commit if standing is not None else None,
+        base_commit=standing.commit if standing is not None and standing.files else None,
         removes=removes,
         is_there=is_there,
         notes=tuple(notes),
     )
+    return replace(prepared, spent=await anyio.to_thread.run_sync(_spent, app, prepared.content))
+
+
+async def _in_time(work: Callable[[], T], request: PushRequest) -> T:
+    """What reading many bytes gives, within the time that an answer may take.
+
+    Raises:
+        LimitError: it takes longer (`timed_out`); what was read by then is remembered.
+    """
+    with anyio.move_on_after(_READ_SECONDS):
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    raise LimitError(
+        "timed_out",
+        f"Reading the output's files takes longer than {_READ_SECONDS:.0f} s; what was read is remembered.",
+        next_step=f"{request.call(dry_run=True)} again goes on reading.",
+    )
+
+
+def _spent(app: App, content: str) -> str | None:
+    """The newest push of this content that succeeded or was stopped: a yes counts for one."""
+    for run in runs.all_runs(app):
+        record = runs.read_record(run.run_json) or {}
+        if record.get("kind") != "push" or record["request"].get("content") != content:
+            continue
+        if states.read_state(run).status in ("succeeded", "cancelled"):
+            return run.id
+    return None
+
+
+def _refuse_other(request: PushRequest, target: HubRepo, standing: hub.Standing | None) -> None:
+    """Refuse a name that leads to another repository, or one of another visibility.
+
+    Raises:
+        PublishError: `destination_taken`.
+    """
+    if standing is None:
+        return
+    if standing.id != target.repo:
+        raise PublishError(
+            "destination_taken",
+            f"{target.repo} is called {standing.id} now: the Hub leads on from the former name.",
+            next_step=f"{request.call(destination=standing.id, dry_run=True)} if that one is meant.",
+        )
+    if standing.private != target.private:
+        is_now = "private" if standing.private else "public"
+        raise PublishError(
+            "destination_taken",
+            f"{target.repo} exists and is {is_now}; visibility={request.visibility!r} was asked for, and that of an "
+            "existing repository is never changed here.",
+            next_step=f"{request.call(destination=_beside(request), dry_run=True)}, or visibility={is_now!r} if the "
+            "user wants that.",
+        )
 
 
 def _refuse_taken(request: PushRequest, target: HubRepo | Folder, standing: hub.Standing | None) -> str | None:
-    """What stands at the destination and may be written over; None for nothing.
+    """What stands at the destination and may be written over; None for nothing that could be lost.
 
     Raises:
         PublishError: `destination_taken`.
@@ -179,29 +253,17 @@ def _refuse_taken(request: PushRequest, target: HubRepo | Folder, standing: hub.
     if isinstance(target, Folder):
         if not target.path.is_dir() or not any(target.path.iterdir()):
             return None
-        what, other = f"the folder {target.path}, which is kept beside it as a .bak", f"{request.destination}-2"
+        what = f"the folder {target.path}, which is kept beside it as a .bak"
     elif standing is None or not standing.files:
         return None
     else:
-        what, other = (
-            f"{target.repo} at commit {standing.commit[:10]} ({len(standing.files)} files)",
-            target.repo + "-2",
-        )
-        if standing.private != target.private:
-            is_now = "private" if standing.private else "public"
-            raise PublishError(
-                "destination_taken",
-                f"{target.repo} exists and is {is_now}; visibility={request.visibility!r} was asked for, and the "
-                "visibility of an existing repository is never changed here.",
-                next_step=f"{request.call(destination=other, dry_run=True)}, or visibility={is_now!r} if the user "
-                "wants that.",
-            )
+        what = f"{target.repo} at commit {standing.commit[:10]} ({len(standing.files)} files)"
     if request.overwrite is None:
         raise PublishError(
             "destination_taken",
             f"{request.destination} exists: it is {what}. It is not written over without a yes that names it.",
-            next_step=f"{request.call(destination=other, dry_run=True)} takes a new name; if the user wants it "
-            f"replaced, {request.call(overwrite=request.destination, dry_run=True)}.",
+            next_step=f"{request.call(destination=_beside(request), dry_run=True)} takes a new name; if the user wants "
+            f"it replaced, {request.call(overwrite=request.destination, dry_run=True)}.",
         )
     if request.overwrite != request.destination:
         raise PublishError(
@@ -212,6 +274,11 @@ def _refuse_taken(request: PushRequest, target: HubRepo | Folder, standing: hub.
     return what
 
 
+def _beside(request: PushRequest) -> str:
+    """Another name near the destination."""
+    return f"{request.destination.rstrip('/')}-2"
+
+
 async def _curve(app: App, run: RunPaths) -> bytes | None:
     """The picture of the ended run's losses, drawn once; None where there is nothing to draw."""
     kept = run.publish / CURVE
@@ -219,7 +286,8 @@ async def _curve(app: App, run: RunPaths) -> bytes | None:
         return await anyio.to_thread.run_sync(kept.read_bytes)
     try:
         png = (await plotting.plot(app, [run.id], None, smooth=0)).png
-    except RunError:
+    except ModelTrainerError:
+        # No rows, or no picture in time: a card without one is as true.
         return None
     await anyio.to_thread.run_sync(write_file, kept, png)
     return png
@@ -228,9 +296,10 @@ async def _curve(app: App, run: RunPaths) -> bytes | None:
 def _bundle(app: App, run: RunPaths, output: Output, target: HubRepo | Folder, curve: bytes | None) -> Bundle:
     config = configs.load_config(run.config).config
     base = facts.base_of(config, output)
-    licence = licence_of(config.model.name, base.commit, ask_hub=isinstance(target, HubRepo))
+    kept = run.publish / "licence.json"
+    licence = licence_of(config.model.name, base.commit, ask_hub=isinstance(target, HubRepo), kept=kept)
     known = facts.collect(app, run, output, config, base, licence)
     where = target.repo if isinstance(target, HubRepo) else target.path.name
     text = card.write(known, where, curve=CURVE if curve is not None else None)
     written = {CARD: text.encode()} | ({CURVE: curve} if curve is not None else {})
-    return gather(run, written, base.name, base.commit)
+    return gather(run, written, base)

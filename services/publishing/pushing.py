@@ -6,6 +6,7 @@ file's name, size and hash. Whatever changes voids it. Where the client can ask 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from dataclasses import replace
@@ -35,6 +36,9 @@ _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
 _GRACE_SECONDS = 30.0
 _MAX_HOURS = 24.0
 
+#: Bytes up to which a file is hashed once more before a push goes on.
+_HASHED = 20_000_000
+
 
 async def push(app: App, request: PushRequest, *, ask: Asker, progress: Progress = no_progress) -> PushResult:
     """Show what would be published, or start the run that publishes it.
@@ -57,7 +61,9 @@ async def push(app: App, request: PushRequest, *, ask: Asker, progress: Progress
     if prepared.is_there:
         return _answer(prepared, "already", next_step=f"get_run(run_id={run.id!r}) shows the run that trained it.")
     if request.dry_run:
-        return _answer(prepared, "preview", next_step=_after_preview(prepared, account))
+        await anyio.to_thread.run_sync(stage, run, prepared.digest, prepared.bundle)
+        details = str(run.publish / prepared.digest)
+        return _answer(prepared, "preview", next_step=_after_preview(prepared, account), details=details)
     await agree(app, prepared, ask)
     launch = await anyio.to_thread.run_sync(_launch, app, run, prepared)
     started = await runs.start_once(app, launch, lambda: _live(app, prepared.digest))
@@ -77,6 +83,7 @@ def _launch(app: App, run: RunPaths, prepared: Prepared) -> runs.Launch:
             "removes": list(prepared.removes),
             "base_commit": prepared.base_commit,
             "replaces": prepared.replaces is not None,
+            "content": prepared.content,
             "message": f"{prepared.output.kind.capitalize()} of Model Trainer run {run.id}",
         },
         prepared.digest,
@@ -88,6 +95,7 @@ def _launch_of(app: App, request: dict[str, Any], digest: str) -> runs.Launch:
         environment = look_for_environment(app)
     except EnvironmentFault:
         environment = None
+    on_hub = request["target"]["kind"] == "hub"
     return runs.Launch(
         kind="push",
         # The training environment lasts; the one that a server starts from may vanish under a run.
@@ -97,7 +105,7 @@ def _launch_of(app: App, request: dict[str, Any], digest: str) -> runs.Launch:
         key=_key(digest),
         max_hours=_MAX_HOURS,
         grace_seconds=_GRACE_SECONDS,
-        environment={name: os.environ[name] for name in _TOKEN_VARIABLES if name in os.environ},
+        environment={name: os.environ[name] for name in _TOKEN_VARIABLES if on_hub and name in os.environ},
     )
 
 
@@ -123,11 +131,28 @@ def _live(app: App, digest: str) -> RunPaths | None:
 
 
 def _former(app: App, request: PushRequest) -> RunPaths | None:
-    """A run of the very push that is confirmed, which lives or didn't come to its end."""
+    """A run of the very push that is confirmed which lives, or can go on with what was agreed on.
+
+    One that was stopped used its yes up; one whose files changed or are gone has nothing to go on with.
+    """
     found = runs.find_by_key(app, _key(request.confirm or ""), "push")
     if found is None or runs.asked(found)["request"]["call"] != _call_record(request, request.confirm or ""):
         return None
-    return None if runs.settled_state(app, found).status == "succeeded" else found
+    state = runs.settled_state(app, found)
+    if not states.is_over(state):
+        return found
+    return found if state.status in ("failed", "lost") and _are_as_agreed(runs.asked(found)["request"]) else None
+
+
+def _are_as_agreed(told: dict[str, Any]) -> bool:
+    """Whether a push's files are there still; of big ones the size is looked at here, all bytes when they are sent."""
+    for one in told["files"]:
+        path = Path(one["source"])
+        if not path.is_file() or path.stat().st_size != one["size"]:
+            return False
+        if one["size"] <= _HASHED and hashlib.sha256(path.read_bytes()).hexdigest() != one["sha256"]:
+            return False
+    return True
 
 
 async def _go_on(
@@ -140,8 +165,8 @@ async def _go_on(
     told: dict[str, Any] = runs.asked(former)["request"]
     digest = request.confirm or ""
     if states.is_over(states.read_state(former)):
-        if isinstance(target, HubRepo):
-            question = f"Go on publishing run {request.run_id} to {request.destination} ({request.visibility})?"
+        if isinstance(target, HubRepo) or told["replaces"]:
+            question = f"Go on with putting run {request.run_id} to {request.destination} ({request.visibility})?"
             await ask_user(app, request, digest, question, ask)
         launch = replace(await anyio.to_thread.run_sync(_launch_of, app, told, digest), parent=former.id)
         started = await runs.start_once(app, launch, lambda: _live(app, digest))
@@ -159,7 +184,8 @@ async def _go_on(
         files=files[:FILES_SHOWN],
         file_count=len(files),
         total_bytes=sum(file.size for file in files),
-        removes=told["removes"],
+        removes=told["removes"][:FILES_SHOWN],
+        remove_count=len(told["removes"]),
         notes=[] if started.already else [f"It goes on with {former.id}; what is there already is not sent again."],
         next_step=_wait(started.run),
     )
@@ -171,12 +197,13 @@ def _answer(
     *,
     push_run: RunPaths | None = None,
     next_step: str | None = None,
+    details: str | None = None,
 ) -> PushResult:
     request, bundle = prepared.request, prepared.bundle
     written = bundle.named(CARD)
     text = (written.content or b"").decode() if written is not None and status == "preview" else None
     if text is not None and len(text) > CARD_SHOWN:
-        text = text[:CARD_SHOWN] + "\n[cut]"
+        text = f"{text[:CARD_SHOWN]}\n[cut: the whole card lies in {details}]"
     return PushResult(
         status=status,
         run_id=request.run_id,
@@ -188,9 +215,11 @@ def _answer(
         files=[PushFile(path=one.path, size=one.size, sha256=one.sha256) for one in bundle.files[:FILES_SHOWN]],
         file_count=len(bundle.files),
         total_bytes=bundle.size,
-        left_out=list(bundle.left_out[:20]),
+        left_out=list(bundle.left_out[:FILES_SHOWN]),
         replaces=prepared.replaces,
-        removes=list(prepared.removes[:20]),
+        removes=list(prepared.removes[:FILES_SHOWN]),
+        remove_count=len(prepared.removes),
+        details=details,
         card=text,
         notes=list(prepared.notes),
         next_step=next_step or (_wait(push_run) if push_run is not None else ""),
@@ -204,8 +233,10 @@ def _wait(run: RunPaths) -> str:
 def _after_preview(prepared: Prepared, account: hub.Account | None) -> str:
     request = prepared.request
     if isinstance(prepared.target, Folder):
-        return f"{request.call()} writes it; nothing leaves this machine."
-    go = f"{request.call(confirm=prepared.digest)} publishes exactly this"
+        if prepared.replaces is None:
+            return f"{request.call()} writes it; nothing leaves this machine."
+        return f"Show this to the user; after their yes, {request.call(confirm=prepared.digest)} replaces the folder."
+    go = request.call(confirm=prepared.digest)
     if account is None and not hub.has_token():
-        return f"{hub.LOGIN}. Then show this to the user; after their yes, {go}."
-    return f"Show this to the user; after their yes, {go}."
+        return f"{hub.LOGIN}. Then show this to the user; after their yes, {go} publishes it."
+    return f"Show this to the user; after their yes, {go} publishes exactly this."

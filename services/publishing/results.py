@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -33,10 +34,14 @@ class PushResult(Result):
     files: Annotated[list[PushFile], Field(description="Exactly what goes out (at most 60 named)")]
     file_count: int
     total_bytes: int
-    left_out: Annotated[list[str], Field(description="In the output folder, never sent")] = []
+    left_out: Annotated[list[str], Field(description="In the output folder, never sent (at most 60)")] = []
     replaces: Annotated[str | None, Field(description="What stands at the destination and is written over")] = None
-    removes: Annotated[list[str], Field(description="Files of the former model that go, kept in its history")] = []
+    removes: Annotated[
+        list[str], Field(description="Files of the former model that go, kept in its history (at most 60)")
+    ] = []
+    remove_count: int = 0
     card: Annotated[str | None, Field(description="The model card, in a preview")] = None
+    details: Annotated[str | None, Field(description="Folder with the whole card and files.json, of a preview")] = None
     notes: list[str] = []
 
     def body(self) -> str:
@@ -56,15 +61,21 @@ class PushResult(Result):
         if self.file_count > len(self.files):
             lines.append(f"  and {self.file_count - len(self.files)} more")
         if self.left_out:
-            lines.append(f"Left out: {', '.join(self.left_out)}")
+            lines.append(f"Left out: {some(self.left_out, 20)}")
         if self.replaces:
             lines.append(f"Replaces: {self.replaces}")
         if self.removes:
-            lines.append(f"Removes: {', '.join(self.removes)}")
+            lines.append(f"Removes {self.remove_count}: {some(self.removes, 20)}")
         lines += self.notes
         if self.status == "preview":
-            lines += [f"confirm: {self.confirm}", "Model card:", self.card or ""]
+            lines += [f"confirm: {self.confirm}", f"All of it: {self.details}", "Model card:", self.card or ""]
         return "\n".join(lines)
+
+
+def some(names: Sequence[str], shown: int) -> str:
+    """Names in a row, at most `shown` of them, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def size(count: int) -> str:

@@ -33,9 +33,7 @@ class Curve:
         return [*self.former, *self.own.pieces]
 
 
-def read(
-    app: App, run: RunPaths, *, live: bool, pieces: int = metric_rows.PIECES, with_parents: bool = True
-) -> Curve:
+def read(app: App, run: RunPaths, *, live: bool, pieces: int = metric_rows.PIECES, with_parents: bool = True) -> Curve:
     """The run's rows in a bounded number of pieces; those of the runs that it resumed only `with_parents`.
 
     A former attempt, or the run that was resumed, counts up to the first step of what went on from it: what it did

@@ -137,17 +137,23 @@ def _after_push(call: dict[str, Any], state: RunState) -> str:
     """What comes after a push; `call` are the arguments of push_adapter that it was made by."""
     if state.status == "succeeded":
         return f"get_run(run_id={call['run_id']!r}) shows the run that trained it."
-    given = {name: value for name, value in call.items() if value is not None and value != "private"}
-    again = f"push_adapter({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+    def push_adapter(**more: object) -> str:
+        given = {**call, "visibility": None if call["visibility"] == "private" else call["visibility"], **more}
+        return f"push_adapter({', '.join(f'{name}={value!r}' for name, value in given.items() if value is not None)})"
+
+    look = push_adapter(confirm=None, dry_run=True)
     match state:
         case states.Failed(reason="auth"):
-            return f"The human runs `hf auth login` with write access; then {again} goes on."
-        case states.Failed(reason="guard" | "bad_data" | "budget" | "incomplete"):
-            given.pop("confirm", None)
-            shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
-            return f"push_adapter({shown}, dry_run=True) shows what would go out now, and needs a new yes."
+            return f"The human runs `hf auth login` with write access; then {push_adapter()} goes on."
+        case states.Failed(reason="budget"):
+            return f"The human settles it with the Hub (billing, storage); then {push_adapter()} goes on."
+        case states.Failed(reason="guard" | "bad_data" | "incomplete"):
+            return f"{look} shows what would go out now, and needs a new yes."
+        case states.Cancelled():
+            return f"{look} says whether it got there all the same, and needs a new yes."
         case _:
-            return f"{again} goes on: what is there already is not sent again."
+            return f"{push_adapter()} goes on: what is there already is not sent again; {look} says what is there."
 
 
 def harmless_state(state: RunState) -> RunState:

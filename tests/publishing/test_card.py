@@ -128,6 +128,24 @@ async def test_names_from_data_and_models_mean_nothing_to_markdown_or_yaml(app: 
         compile(line, "card", "exec")
 
 
+async def test_a_licence_that_would_write_into_the_card_is_left_out(
+    app: App, trained: Trained, tiny_model: Path, tmp_path: Path
+) -> None:
+    run = await trained("adapter")
+    (tmp_path / "base").mkdir()
+    about = {
+        "license": "other",
+        "license_name": "x\n\n# Pwned",
+        "license_link": "https://x)\n\n![t](http://evil/p.png)",
+    }
+    (tmp_path / "base" / "README.md").write_text(f"---\n{json.dumps(about)}\n---\n", encoding="utf-8")
+    trained_from(run, tiny_model, str(tmp_path / "base"), None)
+    card = await card_of(app, run)
+    assert "evil" not in card
+    assert "\n# Pwned" not in card
+    assert front_matter(card)["license"] == "other"
+
+
 async def test_the_folder_of_a_local_base_tells_its_licence(
     app: App, trained: Trained, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from server_processes import WAYS, client_of
 from model_trainer.executors.errors import PublishError
 from model_trainer.server.app import build_server
 from model_trainer.services.app import App
+from model_trainer.services.runs import life as runs
 from model_trainer.services.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -158,7 +159,11 @@ async def test_a_person_at_a_terminal_is_asked_there(
     assert process.returncode == code
     assert "ada/tiny, private" in screen
     assert shown in screen
-    assert len(hub.repos) <= (said == "y")
+    if said == "n":
+        assert not hub.repos
+    else:
+        [pushed] = [one for one in runs.all_runs(app) if runs.asked(one)["kind"] == "push"]
+        assert (await ended(app, pushed)).status == "succeeded"
 
 
 def converse(terminal: int, prompt: bytes, answer: bytes) -> str:

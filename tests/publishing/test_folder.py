@@ -18,7 +18,7 @@ from model_trainer.executors.errors import ArgumentError, PublishError
 from model_trainer.services.app import App
 from model_trainer.services.runs import view
 from model_trainer.trainer.failures import Failure
-from model_trainer.trainer.push import Item, to_folder
+from model_trainer.trainer.push import Item, Stopping, to_folder
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ async def test_the_folder_gets_exactly_the_bundle_without_a_token(app: App, trai
     assert [path.name for path in workspace.iterdir() if path.name.startswith(("bundle", ".bundle"))] == ["bundle"]
 
 
-async def test_somebodys_folder_is_only_replaced_by_name_and_then_kept_beside(
+async def test_somebodys_folder_is_only_replaced_by_name_and_a_yes_and_is_then_kept_beside(
     app: App, trained: Trained, workspace: Path
 ) -> None:
     run = await trained("adapter")
@@ -50,14 +50,40 @@ async def test_somebodys_folder_is_only_replaced_by_name_and_then_kept_beside(
             await push(app, run, "./mine", overwrite=wrong)
         assert raised.value.code == "destination_taken"
         assert "overwrite='./mine'" in raised.value.next_step
+    with pytest.raises(PublishError) as raised:
+        await push(app, run, "./mine", overwrite="./mine")
+    assert raised.value.code == "not_confirmed"
     for number in ("", "1"):
         await published(app, run, "./mine", overwrite="./mine")
         kept = workspace / f"mine.bak{number}"
         assert kept.is_dir()
         (workspace / "mine" / "more.txt").write_text("more work", encoding="utf-8")
-        (workspace / "mine" / "README.md").write_text("changed", encoding="utf-8")
     assert (workspace / "mine.bak" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
     assert (workspace / "mine.bak1" / "more.txt").read_text(encoding="utf-8") == "more work"
+
+
+def test_where_the_new_folder_cant_take_its_place_the_former_is_put_back(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = workspace / "README.md"
+    source.write_text("card", encoding="utf-8")
+    item = Item("README.md", str(source), 4, hashlib.sha256(b"card").hexdigest())
+    target = workspace / "bundle"
+    target.mkdir()
+    (target / "mine.txt").write_text("mine", encoding="utf-8")
+
+    class Watched(Stopping):
+        """The moment before the two renames: somebody takes the half-made copy away."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "held" and value:
+                (workspace / ".bundle.x.tmp").rename(workspace / "taken")
+
+    with pytest.raises(FileNotFoundError):
+        to_folder([item], target, replaces=True, name="x", say=lambda *_: None, stopping=Watched())
+    assert (target / "mine.txt").read_text(encoding="utf-8") == "mine"
+    assert not (workspace / "bundle.bak").exists()
 
 
 def test_a_folder_that_appears_after_the_yes_is_left_alone_and_nothing_half_made_stays(workspace: Path) -> None:
@@ -67,21 +93,24 @@ def test_a_folder_that_appears_after_the_yes_is_left_alone_and_nothing_half_made
     (workspace / "bundle").mkdir()
     (workspace / "bundle" / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(Failure) as raised:
-        to_folder([item], workspace / "bundle", replaces=False, run_id="r", say=lambda *_: None)
+        to_folder([item], workspace / "bundle", replaces=False, name="x", say=lambda *_: None, stopping=Stopping())
     assert raised.value.reason == "guard"
     assert sorted(path.name for path in workspace.iterdir()) == ["README.md", "bundle"]
     assert (workspace / "bundle" / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.parametrize("where", ["state", "file", "/", "~nobody-of-that-name/x"])
+@pytest.mark.parametrize(
+    "where", ["state", "file", "/", "~nobody-of-that-name/x", "./", "../workspace", "parent of the state", "~"]
+)
 async def test_places_where_no_bundle_belongs_are_refused(
     app: App, trained: Trained, workspace: Path, where: str
 ) -> None:
     run = await trained("adapter")
     (workspace / "file").write_text("mine", encoding="utf-8")
-    destination = {"state": str(app.home.root / "x"), "file": "./file"}.get(where, where)
+    named = {"state": str(app.home.root / "x"), "file": "./file", "parent of the state": str(app.home.root.parent)}
+    destination = named.get(where, where)
     with pytest.raises(ArgumentError) as raised:
-        await push(app, run, destination, dry_run=True)
+        await push(app, run, destination, dry_run=True, overwrite=destination)
     assert destination in raised.value.message
     assert raised.value.next_step
 

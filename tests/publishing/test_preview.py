@@ -82,8 +82,12 @@ async def test_paths_of_this_machine_are_taken_out_of_configs(app: App, trained:
     pushed = await published(app, run, "./bundle")
     assert app.workspace is not None
     after = json.loads((app.workspace / "bundle" / "adapter_config.json").read_text(encoding="utf-8"))
-    assert after == {**before, "base_model_name_or_path": tiny_model.name}
+    # With `./`, so that it never means a model of the Hub that has the same name.
+    assert after == {**before, "base_model_name_or_path": f"./{tiny_model.name}"}
     assert str(app.workspace / "bundle") in str(records.read_json(pushed.attempt(1).result))
+
+
+KEY = "-----BEGIN OPENSSH " + "PRIVATE KEY-----\nb3BlbnNzaC1rZXk"
 
 
 @pytest.mark.parametrize(
@@ -92,24 +96,71 @@ async def test_paths_of_this_machine_are_taken_out_of_configs(app: App, trained:
         ("chat_template.jinja", "{{ 'hf_abcdefghijklmnopqrstuv' }}"),
         ("tokenizer_config.json", '{"auth": "password=correct-horse-battery"}'),
         ("vocab.json", '{"the-canary-of-this-machine": 1}'),
-        ("chat_template.jinja", "{{ '%(state)s' }}"),
+        ("vocab.txt", "a\nhf_abcdefghijklmnopqrstuv\n"),
+        ("merges.txt", KEY),
+        ("chat_template.jinja", "{{ '%(state)s/x' }}"),
+        ("tokenizer_config.json", '{"note": "trained from %(home)s/clients/bigco"}'),
+        ("tokenizer_config.json", '{"pad": "' + "x" * 2_000_001 + '"}'),
+        ("generation_config.json", "\udcff no JSON"),
     ],
-    ids=["a token", "a password", "this machine's own secret", "a path"],
+    ids=[
+        *("a token", "a password", "this machine's own secret", "another's token", "a private key", "a path"),
+        *("a path in a sentence", "a config too big", "a config that is none"),
+    ],
 )
 async def test_secrets_and_places_are_refused_and_never_repeated(
-    app: App, trained: Trained, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+    app: App, trained: Trained, monkeypatch: pytest.MonkeyPatch, clean_machine: Path, name: str, content: str
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "the-canary-of-this-machine")
     run = await trained("adapter")
-    (run.output / name).write_text(content % {"state": app.home.root}, encoding="utf-8")
+    text = content.replace("%(state)s", str(app.home.root)).replace("%(home)s", str(clean_machine))
+    (run.output / name).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(PublishError) as raised:
         await push(app, run, dry_run=True)
     error = raised.value
     assert error.code == "unsafe_files"
     assert name in error.message
     assert "push_adapter" in error.next_step
-    for secret in ("hf_abcdefghijklmnopqrstuv", "correct-horse", "the-canary-of-this-machine"):
+    for secret in ("hf_abcdefghijklmnopqrstuv", "correct-horse", "the-canary-of-this-machine", "b3BlbnNzaC1rZXk"):
         assert secret not in error.message + error.next_step
+
+
+async def test_words_that_happen_to_be_somebodys_password_or_folder_block_nothing(
+    app: App, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await trained("adapter")
+    monkeypatch.setenv("POSTGRES_PASSWORD", "postgres")
+    (run.output / "vocab.json").write_text('{"postgres": 1}', encoding="utf-8")
+    for workspace in ("/", "/datasets"):
+        elsewhere = App(app.home, app.settings, Path(workspace))
+        assert (await push(elsewhere, run, dry_run=True)).status == "preview"
+
+
+async def test_paths_in_any_part_of_the_config_stay_out_of_the_card(app: App, trained: Trained) -> None:
+    run = await trained("adapter")
+    text = run.config.read_text(encoding="utf-8")
+    changed = text.replace("training:\n", "training:\n  accelerator_config: /home/ada/clients/bigco/ds.json\n")
+    assert changed != text
+    run.config.write_text(changed, encoding="utf-8")
+    card = (await push(app, run, dry_run=True)).card
+    assert card is not None
+    assert "accelerator_config: ds.json" in card
+    assert "bigco" not in card
+
+
+async def test_what_is_too_much_for_an_answer_lies_in_a_folder_that_it_names(app: App, trained: Trained) -> None:
+    run = await trained("model")
+    for number in range(80):
+        (run.output / f"model-{number:05d}-of-00080.safetensors").write_bytes(b"\0" * 16)
+    seen = await push(app, run, dry_run=True)
+    assert len(seen.files) == 60
+    assert seen.file_count > 80
+    assert f"and {seen.file_count - 60} more" in seen.text()
+    assert len(seen.text()) <= TEXT_LIMIT
+    assert seen.details is not None
+    listed = json.loads((Path(seen.details) / "files.json").read_text(encoding="utf-8"))["files"]
+    assert len(listed) == seen.file_count
+    assert (Path(seen.details) / "README.md").read_text(encoding="utf-8").startswith((seen.card or "")[:3000])
 
 
 @pytest.mark.parametrize("destination", ["tiny", "a/b/c", "ada/ti ny", "ada/..", "ada/a--b", "https://x.y/ada/tiny"])

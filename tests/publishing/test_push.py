@@ -81,18 +81,21 @@ async def test_a_yes_to_something_else_is_none(app: App, hub: Hub, trained: Trai
     assert not hub.repos
 
 
-async def test_a_file_that_changes_while_it_is_pushed_is_not_published(app: App, hub: Hub, trained: Trained) -> None:
+async def test_a_big_file_that_changes_while_it_is_pushed_never_becomes_visible(
+    app: App, hub: Hub, trained: Trained
+) -> None:
     run = await trained("adapter")
+    big = run.output / "model-00001-of-00001.safetensors"
+    big.write_bytes(b"\0" * 17_000_000)
     # Keeps the push waiting before it sends, so that the change comes in between for sure.
     hub.faults.add("POST", "/api/repos/create", status=503, headers={"Retry-After": "1"})
     pushed = await agreed(app, run)
     await until_happened(hub, pushed)
-    template = run.output / "chat_template.jinja"
-    template.write_text(template.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    big.write_bytes(b"\1" * 17_000_000)
     state = await ended(app, pushed)
     assert isinstance(state, states.Failed)
     assert state.reason == "bad_data"
-    assert "chat_template.jinja" in state.detail
+    assert big.name in state.detail
     assert there(hub) == {}
 
 
@@ -220,11 +223,75 @@ async def test_an_existing_repository_keeps_its_visibility(app: App, hub: Hub, t
     assert "visibility='public'" in error.next_step
     # An empty one has nothing to lose, but is as visible as a full one.
     hub.add_repo("model", "ada/empty", private=False)
-    pushed = await agreed(app, run, "ada/empty")
+    assert (await refused(app, run, "ada/empty", dry_run=True)).code == "destination_taken"
+    # What became public after the yes is left alone.
+    mine = hub.add_repo("model", "ada/mine", private=True)
+    preview = await push(app, run, "ada/mine", dry_run=True)
+    hub.faults.add("GET", "/api/models/ada/mine", status=503, headers={"Retry-After": "1"}, times=0)
+    started = await push(app, run, "ada/mine", confirm=preview.confirm)
+    mine.private = False
+    assert started.push_run_id is not None
+    state = await ended(app, app.home.run(started.push_run_id))
+    assert isinstance(state, states.Failed)
+    assert state.reason == "guard"
+    assert "public" in state.detail
+
+
+async def test_a_name_that_leads_to_another_repository_is_not_followed(app: App, hub: Hub, trained: Trained) -> None:
+    run = await trained("adapter")
+    other = hub.add_repo("model", "acme/moved", {"notes.md": b"theirs"}, private=True)
+    hub.repos["model", "ada/tiny"] = other
+    error = await refused(app, run, dry_run=True, overwrite="ada/tiny")
+    assert error.code == "destination_taken"
+    assert "acme/moved" in error.message
+    assert hub.repos["model", "acme/moved"].head.title != "Upload"
+    # It moves after the yes: the push itself looks once more.
+    del hub.repos["model", "ada/tiny"]
+    hub.faults.add("POST", "/api/repos/create", status=503, headers={"Retry-After": "1"})
+    pushed = await agreed(app, run)
+    await until_happened(hub, pushed)
+    hub.repos["model", "ada/tiny"] = other
     state = await ended(app, pushed)
     assert isinstance(state, states.Failed)
     assert state.reason == "guard"
-    assert there(hub, "ada/empty") == {}
+    assert there(hub, "acme/moved").keys() == {"notes.md"}
+
+
+async def test_a_yes_counts_for_one_push(app: App, hub: Hub, trained: Trained) -> None:
+    run = await trained("adapter")
+    preview = await push(app, run, dry_run=True)
+    await published(app, run)
+    del hub.repos["model", "ada/tiny"]
+    error = await refused(app, run, confirm=preview.confirm)
+    assert error.code == "not_confirmed"
+    assert not hub.repos
+    await published(app, run)
+    assert "adapter_model.safetensors" in there(hub)
+
+
+async def test_a_small_file_that_changes_before_the_commit_goes_out_as_agreed(
+    app: App, hub: Hub, trained: Trained
+) -> None:
+    run = await trained("adapter")
+    preview = await push(app, run, dry_run=True)
+    hub.faults.add("POST", "/commit/", status=503, headers={"Retry-After": "1"})
+    pushed = await agreed(app, run)
+    await until_happened(hub, pushed)
+    (run.output / "chat_template.jinja").write_text("nobody agreed on this", encoding="utf-8")
+    assert (await ended(app, pushed)).status == "succeeded"
+    assert there(hub) == {file.path: file.sha256 for file in preview.files}
+    assert not hub.received("nobody agreed on this")
+
+
+async def test_a_former_models_leftovers_make_it_not_already_there(app: App, hub: Hub, trained: Trained) -> None:
+    run = await trained("adapter")
+    await published(app, run)
+    hub.repo("model", "ada/tiny").commit({"model.safetensors": b"another model", "vocab.json": b"{}"})
+    assert (await refused(app, run, dry_run=True)).code == "destination_taken"
+    preview = await push(app, run, dry_run=True, overwrite="ada/tiny")
+    assert preview.removes == ["model.safetensors", "vocab.json"]
+    await published(app, run, overwrite="ada/tiny")
+    assert there(hub) == {file.path: file.sha256 for file in preview.files}
 
 
 async def test_only_training_runs_are_resumed_and_a_push_says_how_it_goes_on(app: App, trained: Trained) -> None:

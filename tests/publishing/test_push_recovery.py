@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from programs import supervisor_of
 from pushes import Trained, agreed, ended, push, there, until_happened
 
 from model_trainer.executors import states
+from model_trainer.executors.errors import PublishError
 from model_trainer.executors.paths import RunPaths
 from model_trainer.services.app import App
 from model_trainer.services.runs import life as runs
@@ -81,7 +83,7 @@ FINAL: list[tuple[str, str, int, str, str]] = [
     ("POST", "/api/repos/create", 403, "auth", "hf auth login"),
     ("POST", "/commit/", 403, "auth", "hf auth login"),
     ("POST", "/commit/", 401, "auth", "hf auth login"),
-    ("POST", "/commit/", 402, "budget", "dry_run=True"),
+    ("POST", "/commit/", 402, "budget", "billing"),
     ("POST", "/commit/", 400, "bad_data", "dry_run=True"),
 ]
 
@@ -146,22 +148,26 @@ async def test_a_commit_that_nobody_heard_of_counts(app: App, hub: Hub, trained:
     assert len(hub.requests.matching("POST", "/commit/")) == 1
 
 
-async def test_a_file_that_changed_since_stops_a_push_that_goes_on_before_a_byte_leaves(
-    app: App, hub: Hub, trained: Trained
-) -> None:
+async def test_a_push_whose_files_changed_since_needs_a_new_yes(app: App, hub: Hub, trained: Trained) -> None:
     run = await trained("adapter")
     hub.faults.add("POST", "/api/repos/create", status=403)
     preview = await push(app, run, dry_run=True)
     await ended(app, await agreed(app, run))
     (run.output / "chat_template.jinja").write_text("changed", encoding="utf-8")
-    asked = len(hub.requests)
-    second = await goes_on(app, run, preview.confirm)
-    state = await ended(app, second)
-    assert isinstance(state, states.Failed)
-    assert state.reason == "bad_data"
-    assert "nothing was published" in state.detail
-    assert {request.method for request in hub.requests[asked:]} == {"GET"}
+    with pytest.raises(PublishError) as raised:
+        await push(app, run, confirm=preview.confirm)
+    assert raised.value.code == "not_confirmed"
     assert not hub.repos
+
+
+async def test_what_was_written_for_a_push_and_is_gone_is_written_anew(app: App, hub: Hub, trained: Trained) -> None:
+    run = await trained("adapter")
+    hub.faults.add("POST", "/api/repos/create", status=403)
+    preview = await push(app, run, dry_run=True)
+    await ended(app, await agreed(app, run))
+    shutil.rmtree(run.publish / preview.confirm)
+    second = await goes_on(app, run, preview.confirm)
+    assert (await ended(app, second)).status == "succeeded"
 
 
 async def test_a_push_survives_the_end_of_the_server_that_started_it(
@@ -179,15 +185,32 @@ async def test_a_push_survives_the_end_of_the_server_that_started_it(
     assert there(hub) == {file.path: file.sha256 for file in preview.files}
 
 
-async def test_a_stopped_push_publishes_nothing(app: App, hub: Hub, trained: Trained) -> None:
+async def test_a_stopped_push_publishes_nothing_and_uses_its_yes_up(app: App, hub: Hub, trained: Trained) -> None:
     run = await trained("adapter")
+    preview = await push(app, run, dry_run=True)
     hub.faults.add("POST", "/api/repos/create", status=503, headers={"Retry-After": "30"})
     pushed = await agreed(app, run)
     await until_happened(hub, pushed)
     result = await stopping.stop(app, pushed.id, wait_seconds=30)
     assert result.state.status == "cancelled"
     assert not hub.repos
-    assert "goes on" in (await view.get(app, pushed.id)).next_step
+    assert "dry_run=True" in (await view.get(app, pushed.id)).next_step
+    with pytest.raises(PublishError) as raised:
+        await push(app, run, confirm=preview.confirm)
+    assert raised.value.code == "not_confirmed"
+
+
+async def test_a_stop_while_the_commit_is_made_says_what_came_of_it(app: App, hub: Hub, trained: Trained) -> None:
+    run = await trained("adapter")
+    empty = hub.add_repo("model", "ada/tiny", private=True)
+    # The commit is made and its answer is lost; the stop comes while the push waits to look again.
+    hub.faults.add("POST", "/commit/", cut="answer")
+    hub.faults.add("GET", rf"/tree/(?!{empty.head.oid})", status=503, headers={"Retry-After": "3"})
+    pushed = await agreed(app, run)
+    await until_happened(hub, pushed)
+    await stopping.stop(app, pushed.id, wait_seconds=30)
+    assert (await ended(app, pushed)).status == "succeeded"
+    assert "adapter_model.safetensors" in there(hub)
 
 
 async def test_a_hub_that_holds_something_else_than_was_sent_is_not_called_a_success(
