@@ -87,8 +87,15 @@ async def inspect(app: App, request: InspectRequest, *, progress: Progress = no_
     found = runs.read_result(run)
     if found is None or found.get("outcome") != "succeeded":
         raise _failure(request, run, found)
-    result = report(request.path, request.split, request.method, found)
+    result = report(request.path, request.split, request.method, found, _applied(request))
     return await _with_preview(app, request, result, found, environment, problem, until - host.monotonic())
+
+
+def _applied(request: InspectRequest) -> str:
+    """The mapping that was tried, as the arguments of a call."""
+    turns = request.turns.model_dump(exclude_defaults=True) if request.turns is not None else None
+    given = {"split": request.split, "columns": request.columns, "turns": turns}
+    return ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
 
 
 def _environment(app: App) -> tuple[TrainingEnvironment | None, str]:

@@ -12,8 +12,8 @@ from .results import ColumnInfo, InspectResult, Mapping, MethodFit, Problem
 _COLUMNS, _PROBLEMS = 40, 20
 
 
-def report(path: str, split: str | None, method: str | None, found: dict[str, Any]) -> InspectResult:
-    """The answer to a finished scan of `path`."""
+def report(path: str, split: str | None, method: str | None, found: dict[str, Any], applied: str = "") -> InspectResult:
+    """The answer to a finished scan of `path`; `applied` are the mapping's arguments, as a call takes them."""
     mapped = found["mapped_columns"] is not None
     sources = [_source(column) for column in found["columns"]]
     usable: list[str] = found["usable"]
@@ -42,7 +42,7 @@ def report(path: str, split: str | None, method: str | None, found: dict[str, An
         mappings=mappings,
         problems=problems,
         notes=notes,
-        next_step=_next_step(path, method, fits, mappings, problems, mapped=mapped),
+        next_step=_next_step(path, method, fits, mappings, problems, applied=applied if mapped else ""),
     )
 
 
@@ -107,7 +107,7 @@ def _next_step(
     mappings: list[Mapping],
     problems: list[Problem],
     *,
-    mapped: bool,
+    applied: str,
 ) -> str:
     worst = next((problem for problem in problems if problem.severity == "error"), None)
     fitting = [
@@ -123,5 +123,5 @@ def _next_step(
         return f"inspect_dataset(path={path!r}, {given}) looks at the rows mapped as {suited[0].name}."
     if not fitting:
         return "Rename the columns to what the method needs, or name them with columns={ours: theirs}."
-    kept = "; the config takes the same columns and turns under `datasets`" if mapped else ""
-    return f"plan_training(dataset={path!r}, method={(method or fitting[0])!r}) plans a training on it{kept}."
+    more = f", {applied}" if applied else ""
+    return f"plan_training(dataset={path!r}, method={(method or fitting[0])!r}{more}) plans a training on it."

@@ -139,7 +139,8 @@ def _keep(app: App, ask: Ask, data: Data, hardware: str, warnings: list[str]) ->
         recommended=kept.recommended,
         alternatives=kept.alternatives,
         warnings=warnings,
-        next_step=f"write_config(plan={kept.id!r}) writes the recommended one; alternative= takes another.",
+        next_step=f"write_config(path='config.yaml', plan={kept.id!r}) writes the recommended one; alternative= takes "
+        "another.",
     )
 
 

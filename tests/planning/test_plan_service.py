@@ -69,7 +69,7 @@ async def test_pairs_and_a_tiny_model_become_a_plan_that_trl_accepts(app: App, p
     text = answer.text()
     assert answer.plan_id in text
     assert "full (recommended)" in text
-    assert f"write_config(plan='{answer.plan_id}')" in text
+    assert f"write_config(path='config.yaml', plan='{answer.plan_id}')" in text
     assert len(text) < TEXT_LIMIT
 
 
