@@ -6,7 +6,7 @@ UV := .make/uv/bin/uv
 RUN := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test lint check bench clean format locks
+.PHONY: help demo test fuzz lint check bench clean format locks pictures
 help:
 	@echo "make demo   set up, then plan and train a tiny model through the real server (no GPU, no token)"
 	@echo "make test   set up, then the whole test suite"
@@ -31,6 +31,10 @@ demo: .make/ready
 test: .make/ready
 	$(RUN) -m pytest
 
+# what `make test` tries with 200 cases for each tool, with ten times as many
+fuzz: .make/ready
+	FUZZ_CASES=2000 $(RUN) -m pytest tests/fuzz --timeout=3600
+
 lint: .make/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -49,6 +53,10 @@ format: .make/ready
 
 bench: .make/ready
 	$(RUN) -m benchmarks
+
+# docs/images and the README's transcript, from one real run of the demo
+pictures: .make/ready
+	$(RUN) docs/make_pictures.py
 
 clean:
 	rm -rf .make .venv .links dist build .pytest_cache .ruff_cache .hypothesis

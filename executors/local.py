@@ -164,12 +164,22 @@ def _start_supervisor(run: RunPaths, environment: dict[str, str], lock: int) -> 
             with suppress(ProcessLookupError):
                 os.killpg(starter.pid, signal.SIGKILL)
             starter.wait()
-        detail = f"the supervisor did not start: {said.get('error', 'no answer')}"
+        detail = f"the supervisor did not start: {said.get('error') or _last_words(run)}"
         outcome = {"failed": "launch_failed", "detail": detail}
         records.write_json(
             run.exit_json, {"outcome": outcome, "exit_code": None, "attempt": 0, "at": host.now(), "seconds": 0.0}
         )
-        raise RunError("launch_failed", f"Run {run.id}: {detail}.", next_step=f"Look into {run.root}/supervisor.log.")
+        step = f"`model-trainer doctor` checks this machine; {run.root}/supervisor.log has all that it said."
+        raise RunError("launch_failed", f"Run {run.id}: {detail}.", next_step=step)
+
+
+def _last_words(run: RunPaths) -> str:
+    """The last line that a supervisor wrote which gave no answer."""
+    try:
+        lines = (run.root / "supervisor.log").read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        lines = []
+    return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "no answer")
 
 
 def _hear(ready: int) -> dict[str, Any]:

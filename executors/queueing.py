@@ -174,11 +174,14 @@ def predecessor(run: Path, locks: Path) -> str | None:
     lock = locks / f"{run.name}.lock"
     # In this order: the other way round a run that ends in between would seem lost.
     alive = records.is_locked(lock)
-    record = records.read_json(run / "exit.json")
-    if record is not None:
-        outcome: dict[str, Any] = record["outcome"]
-        kind = next(iter(outcome))
-        return kind if kind in ("succeeded", "cancelled") else f"{kind}: {outcome[kind]}"
+    try:
+        record = records.read_json(run / "exit.json")
+        if record is not None:
+            kind, reason = next(iter(record["outcome"].items()), ("lost", "unknown"))
+            return kind if kind in ("succeeded", "cancelled") else f"{kind}: {reason}"
+    except (ValueError, KeyError, AttributeError):
+        # Damaged: it is over, and how is lost; certainly no success to build on.
+        return "lost"
     return None if alive else "lost"
 
 

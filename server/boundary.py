@@ -23,12 +23,15 @@ from pydantic import ValidationError
 
 from ..executors import host
 from ..executors.errors import ArgumentError, InternalError, ModelTrainerError
+from ..services.untrusted import clean
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 _LOG_LIMIT = 1_000_000
+#: Characters; both together stay below `services.result.TEXT_LIMIT`.
+_MESSAGE_LIMIT, _STEP_LIMIT = 3500, 2300
 #: Tokens of the services we talk to; they may stand in a library's exception text.
 _SECRET = re.compile(r"\b(hf_|sk-|wandb_v1_)[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )\S+")
 
@@ -117,11 +120,14 @@ def protocol_error(error: ModelTrainerError) -> MCPError:
 
 
 def _text(error: ModelTrainerError) -> str:
-    return f"{error.code}: {error.message}\nNext: {error.next_step}"
+    told = _structure(error)
+    return f"{told['code']}: {told['message']}\nNext: {told['next_step']}"
 
 
 def _structure(error: ModelTrainerError) -> dict[str, str]:
-    return {"code": error.code, "message": error.message, "next_step": error.next_step}
+    """What is told of it: errors quote names and values of callers, files and libraries, of any length and kind."""
+    message, next_step = clean(error.message, _MESSAGE_LIMIT), clean(error.next_step, _STEP_LIMIT)
+    return {"code": error.code, "message": message, "next_step": next_step}
 
 
 def _typed(error: BaseException | None) -> ModelTrainerError | None:

@@ -20,10 +20,10 @@ from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.message import SessionMessage
 from mcp.shared.transport_context import TransportContext
-from mcp.types import PARSE_ERROR, PROTOCOL_VERSION_META_KEY, ErrorData, JSONRPCError
-from pydantic import ValidationError
+from mcp.types import PROTOCOL_VERSION_META_KEY
 
 from ..tools.spec import Opened
+from .lines import RefusedLineError
 
 Params = Mapping[str, Any] | None
 Call = DispatchContext[TransportContext]
@@ -41,10 +41,8 @@ async def serve_both_eras(
     )
 
     async def say_malformed(error: Exception) -> None:
-        # A line that is no message has no id to answer to; the answer names none.
-        problem = "it is no JSON-RPC message" if isinstance(error, ValidationError) else "it can't be read"
-        refusal = JSONRPCError(jsonrpc="2.0", id=None, error=ErrorData(code=PARSE_ERROR, message=problem))
-        await write_stream.send(SessionMessage(refusal))
+        if isinstance(error, RefusedLineError):
+            await write_stream.send(SessionMessage(error.answer))
 
     dispatcher.on_stream_exception = say_malformed
     async with server.lifespan(server) as opened:

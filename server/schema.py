@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from ..services.configs.schema import BOUNDS
+
 Schema = dict[str, Any]
 
 #: Keywords whose value is a map of names to schemas: a *property* called "title" is no title.
@@ -12,7 +14,7 @@ _NAMED = ("properties", "$defs", "patternProperties")
 
 
 def without_titles(schema: Schema) -> Schema:
-    """A copy without pydantic's titles, which repeat the names and are a fifth of the bytes."""
+    """A copy without pydantic's titles, which repeat the names and are a fifth of the bytes; with standard bounds."""
     return cast("Schema", _strip(schema))
 
 
@@ -28,7 +30,7 @@ def _strip(node: object) -> object:
         elif key in ("default", "const", "enum", "examples"):
             stripped[key] = value
         elif key != "title":
-            stripped[key] = _strip(value)
+            stripped[BOUNDS.get(key, key)] = _strip(value)
     return stripped
 
 

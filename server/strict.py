@@ -23,8 +23,9 @@ from ..services.result import Result
 from ..tools.spec import ToolSpec
 from .schema import Schema, alternatives, names_at, properties, readable, step, without_titles
 
-#: How many problems of one call are told.
+#: How many problems of one call are told, and how many are looked at.
 _PROBLEMS = 5
+_LOOKED_AT = 200
 
 
 class StrictMetadata(FuncMetadata):
@@ -73,7 +74,8 @@ class StrictMetadata(FuncMetadata):
         )
 
     def _refusal(self, problems: list[str]) -> ArgumentError:
-        more = f"; and {len(problems) - _PROBLEMS} more" if len(problems) > _PROBLEMS else ""
+        many = "many" if len(problems) >= _LOOKED_AT else str(len(problems) - _PROBLEMS)
+        more = f"; and {many} more" if len(problems) > _PROBLEMS else ""
         takes = ", ".join(properties(self.schema_of_arguments)) or "no arguments"
         return ArgumentError(
             "invalid_arguments",
@@ -160,7 +162,7 @@ def _is_nonfinite(text: str) -> bool:
 def _describe(root: Schema, error: ValidationError) -> list[str]:
     """One sentence per place that is wrong; the branches of a union become one."""
     by_place: dict[str, list[str]] = {}
-    for detail in error.errors(include_url=False):
+    for detail in error.errors(include_url=False)[:_LOOKED_AT]:
         where, what = _sentence(root, detail)
         told = by_place.setdefault(where, [])
         if what not in told:

@@ -51,21 +51,15 @@ async def streams(
     import anyio.to_thread
     from mcp.shared._context_streams import create_context_streams
     from mcp.shared.message import SessionMessage
-    from mcp.types import jsonrpc_message_adapter
+
+    from .lines import read_messages, write_message
 
     into, incoming = create_context_streams[SessionMessage | Exception](0)
     outgoing, out_of = create_context_streams[SessionMessage](0)
 
-    def parse(line: bytes) -> SessionMessage | Exception:
-        try:
-            return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-        except ValueError as error:
-            return error
-
     def pump() -> None:
-        for line in wire.reader:
-            if line.strip():
-                anyio.from_thread.run(into.send, parse(line))
+        for message in read_messages(wire.reader):
+            anyio.from_thread.run(into.send, message)
         on_end()
 
     async def read() -> None:
@@ -82,9 +76,8 @@ async def streams(
         limiter = anyio.CapacityLimiter(1)
         async with out_of:
             async for message in out_of:
-                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
                 try:
-                    await anyio.to_thread.run_sync(put, f"{text}\n".encode(), abandon_on_cancel=True, limiter=limiter)
+                    await anyio.to_thread.run_sync(put, write_message(message), abandon_on_cancel=True, limiter=limiter)
                 except OSError:  # the client is gone; so are we
                     on_end()
                     return

@@ -110,7 +110,8 @@ async def plan(app: App, request: PlanRequest, *, progress: Progress = no_progre
         )
 
     if model is None:
-        return propose_models(ask, request.dataset, data.line, _hardware_line(hardware, machine), warnings)
+        line = _hardware_line(hardware, machine)
+        return await anyio.to_thread.run_sync(propose_models, ask, request.dataset, data.line, line, warnings)
     return await anyio.to_thread.run_sync(_keep, app, ask(model), data, _hardware_line(hardware, machine), warnings)
 
 

@@ -64,6 +64,8 @@ def work_out_all(ask: Ask) -> list[Worked]:
             if ask.max_hours is None or worked.hours.high <= ask.max_hours:
                 break
             shorter = _shortened(job, worked, ask.max_hours)
+            if shorter.epochs >= worked.epochs:
+                break
             worked = work_out(ask.model, variant, ask.machine, shorter, lean=lean)
         found.append(worked)
     return found

@@ -50,8 +50,8 @@ def parse(app: App, destination: str, *, private: bool) -> HubRepo | Folder:
         "invalid_arguments",
         f"destination {destination[:100]!r} is no repository (owner/name, of letters, digits, '_', '.' and '-') and no "
         "folder.",
-        next_step="Give owner/name for the Hub, for example destination='your-name/my-adapter', or a folder as "
-        "'./my-adapter' or '/absolute/path'.",
+        next_step="push_adapter(…, destination='your-name/my-adapter') for the Hub (owner/name), or a folder: "
+        "destination='./my-adapter' or '/absolute/path'.",
     )
 
 
@@ -121,5 +121,5 @@ def _refusal(destination: str, why: str) -> ArgumentError:
     return ArgumentError(
         "invalid_arguments",
         f"destination {destination[:200]!r}: {why}.",
-        next_step="Give a folder that is not there yet, for example destination='./my-adapter'.",
+        next_step="push_adapter(…, destination='./my-adapter'), or another folder that is not there yet.",
     )

@@ -138,6 +138,6 @@ def _unreachable(why: str) -> EnvironmentFault:
     return EnvironmentFault(
         "unreachable",
         f"The Hugging Face Hub can't be asked: {why}.",
-        next_step="Try again with a network (HF_ENDPOINT and HF_HUB_OFFLINE say where and whether), or give a local "
-        "folder as destination.",
+        next_step="Call push_adapter again with a network (HF_ENDPOINT and HF_HUB_OFFLINE say where and whether), or "
+        "give a local folder as destination.",
     )

@@ -31,7 +31,15 @@ def test_the_demo_goes_the_whole_way_and_may_be_run_again(
     (tmp_path / "demo" / ".model-trainer-demo").touch()
     assert cli.main(["demo", "--folder", str(tmp_path / "demo"), "--rows", "1500"]) == 0
     said = capfd.readouterr().out
-    for step in ("inspect_dataset", "plan_training", "write_config", "launch_run", "stop_run", "resume_run", "push_adapter"):
+    for step in (
+        "inspect_dataset",
+        "plan_training",
+        "write_config",
+        "launch_run",
+        "stop_run",
+        "resume_run",
+        "push_adapter",
+    ):
         assert f"{step}(" in said
     assert "Held-out loss before" in said
     assert not (tmp_path / "demo" / "leftover").exists()

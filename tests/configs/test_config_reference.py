@@ -58,6 +58,15 @@ def test_the_schema_lists_the_keys_that_are_installed(ready: App) -> None:
     assert json.dumps(schema, allow_nan=False)
 
 
+def test_the_schema_gives_the_bounds_of_numbers_under_the_standard_s_names() -> None:
+    schema = Config.model_json_schema()
+    gpus = schema["$defs"]["Resources"]["properties"]["gpus"]
+    assert (gpus["minimum"], gpus["maximum"]) == (0, 1)
+    [fraction] = [one for one in schema["$defs"]["EvalDataset"]["properties"]["fraction"]["anyOf"] if "type" in one][:1]
+    assert (fraction["exclusiveMinimum"], fraction["exclusiveMaximum"]) == (0, 1)
+    assert not re.search(r'"(?:ge|gt|le|lt)":', json.dumps(schema))
+
+
 def test_without_a_training_environment_the_schema_says_what_is_not_listed(
     app: App, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -91,6 +91,16 @@ async def test_tools_are_listed_in_the_table_s_order(app: App) -> None:
     assert [tool.name for tool in await listed(app, TOOLS)] == [spec.name for spec in TOOLS]
 
 
+@pytest.mark.parametrize("specs", [TOOLS, TOYS], ids=["tools", "toys"])
+async def test_bounds_of_numbers_stand_under_the_standard_s_names(app: App, specs: tuple[ToolSpec, ...]) -> None:
+    bounded: list[dict[str, Any]] = []
+    for tool in await listed(app, specs):
+        for schema in (*objects(tool.input_schema), *objects(tool.output_schema)):
+            assert not {"ge", "gt", "le", "lt"} & schema.keys(), (tool.name, schema)
+            bounded += [schema] if {"minimum", "exclusiveMinimum"} & schema.keys() else []
+    assert bounded or specs is TOYS
+
+
 async def test_a_property_that_is_called_title_survives(app: App) -> None:
     echo = next(tool for tool in await listed(app, TOYS) if tool.name == "echo")
     assert set(echo.input_schema["$defs"]["Part"]["properties"]) == {"size", "title"}
