@@ -16,14 +16,14 @@ import signal
 import socket
 import sys
 import traceback
-from importlib import import_module
+from importlib import import_module, reload
 from pathlib import Path
 
 #: Heavy modules, the lazily loaded parts of transformers and TRL by their own names.
 PREIMPORTED = (
     *("accelerate", "bitsandbytes", "datasets", "peft", "safetensors.torch", "tokenizers"),
     *("transformers.models.qwen3.modeling_qwen3", "transformers.models.auto.modeling_auto", "transformers.trainer"),
-    *("trl.trainer.sft_config", "trl.trainer.sft_trainer"),
+    *("trl.trainer.sft_config", "trl.trainer.sft_trainer", "huggingface_hub.hf_api", "huggingface_hub._commit_api"),
 )
 
 LAUNCHER = """#!/bin/sh
@@ -94,6 +94,8 @@ def _become(asked: dict[str, object], descriptors: list[int]) -> None:
         os.chdir(str(asked["cwd"]))
         os.environ.clear()
         os.environ.update(asked["env"])  # type: ignore[arg-type]
+        # The Hub's client reads its environment when it is imported, which in a process of its own would be now.
+        reload(sys.modules["huggingface_hub.constants"])
         arguments: list[str] = asked["argv"]  # type: ignore[assignment]
         sys.path[:0] = [p for p in os.environ.get("PYTHONPATH", "").split(":") if p]
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115

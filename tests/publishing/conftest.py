@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def trained_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained(app: App, train: Train, trained_before: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
+def trained(app: App, train: Train, trained_before: Path) -> Trained:
     """A succeeded run that left an `adapter` or a `model`, in this test's state folder."""
 
     async def lay_down(kind: str) -> RunPaths:
@@ -39,8 +38,6 @@ def trained(app: App, train: Train, trained_before: Path, monkeypatch: pytest.Mo
         run = app.home.new_run(folder.name)
         shutil.copytree(folder, run.root)
         run.lock.touch()
-        # From here on nothing trains: what pushes is a real process of its own.
-        monkeypatch.setenv("MODEL_TRAINER_PYTHON", sys.executable)
         return run
 
     return lay_down

@@ -132,6 +132,7 @@ async def test_settings_may_want_a_dialogue_where_a_digest_would_do(app: App, hu
     assert not hub.repos
     answer = await call(strict, "ours-modern", User(YES), run_id=run.id, destination="ada/tiny")
     assert answer["status"] == "started"
+    assert (await ended(app, app.home.run(answer["push_run_id"]))).status == "succeeded"
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -115,27 +115,31 @@ async def test_places_where_no_bundle_belongs_are_refused(
     assert "push_adapter(" in raised.value.next_step or "Call" in raised.value.next_step
 
 
-@pytest.mark.parametrize("kind", ["adapter", "model"])
 async def test_the_cards_three_lines_load_the_bundle_as_trained(
-    app: App, trained: Trained, workspace: Path, tiny_model: Path, kind: str
+    app: App, trained: Trained, workspace: Path, tiny_model: Path
 ) -> None:
-    run = await trained(kind)
-    await published(app, run, "./bundle")
-    lines = lines_that_load((workspace / "bundle" / "README.md").read_text(encoding="utf-8"))
-    assert len(lines) == 3
-    # The base was a local folder: the card gives its name, the reader puts the path there.
-    program = "\n".join(lines).replace(f"'{tiny_model.name}'", repr(str(tiny_model))).replace("'bundle'", "'./bundle'")
     ask = (
         "\nimport torch, json\nids = tokenizer('def f(x):', return_tensors='pt').input_ids\n"
         "print(json.dumps(model(input_ids=ids).logits[0, -1, :8].tolist()))\n"
     )
-    ours = "\n".join((await view.get(app, run.id)).load)
+    program = ""
+    for kind in ("adapter", "model"):
+        run = await trained(kind)
+        await published(app, run, f"./{kind}-bundle")
+        lines = lines_that_load((workspace / f"{kind}-bundle" / "README.md").read_text(encoding="utf-8"))
+        assert len(lines) == 3
+        # The base was a local folder: the card gives its name, the reader puts the path there.
+        theirs = "\n".join(lines).replace(f"'{tiny_model.name}'", repr(str(tiny_model)))
+        ours = "\n".join((await view.get(app, run.id)).load)
+        program += theirs.replace(f"'{kind}-bundle'", f"'./{kind}-bundle'") + ask + ours + ask
     done = await anyio.run_process(
-        [sys.executable, "-c", program + ask + ours + ask],
+        [sys.executable, "-c", program],
         cwd=str(workspace),
         env=dict(os.environ),
         check=True,
         stderr=subprocess.DEVNULL,
     )
-    published_one, trained_one = done.stdout.decode().splitlines()[-2:]
-    assert json.loads(published_one) == json.loads(trained_one)
+    adapter, trained_adapter, model, trained_model = map(json.loads, done.stdout.decode().splitlines()[-4:])
+    assert adapter == trained_adapter
+    assert model == trained_model
+    assert adapter != model
