@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 #: No answer is longer, whatever the size of the run: a ceiling for the text form, in characters (about 1,500 tokens).
 TEXT_LIMIT = 6000
+#: What of it the next step may take: paths of the caller's may be long.
+_STEP_LIMIT = 3000
 
 
 class Frozen(BaseModel):
@@ -32,7 +34,8 @@ class Result(Frozen, ABC):
 
     def text(self) -> str:
         """The text form, within `TEXT_LIMIT`."""
-        tail = f"\nNext: {self.next_step}"
+        step = self.next_step if len(self.next_step) <= _STEP_LIMIT else f"{self.next_step[: _STEP_LIMIT - 1]}…"
+        tail = f"\nNext: {step}"
         body = self.body()
         if len(body) + len(tail) > TEXT_LIMIT:
             body = body[: TEXT_LIMIT - len(tail) - 40].rstrip() + "\n[cut: the structured result has the rest]"

@@ -38,6 +38,9 @@ SCAN_SECONDS = 40.0
 #: Rendering is not begun with less left: it would hardly end in time.
 PREVIEW_LEAST_SECONDS = 10.0
 
+#: Characters of a mapping that an answer repeats.
+_MAPPING = 600
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 #: One more whenever the scan finds other things in the same data, so that old answers aren't given again.
 _SCAN_VERSION = 1
@@ -95,7 +98,8 @@ def _applied(request: InspectRequest) -> str:
     """The mapping that was tried, as the arguments of a call."""
     turns = request.turns.model_dump(exclude_defaults=True) if request.turns is not None else None
     given = {"split": request.split, "columns": request.columns, "turns": turns}
-    return ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+    told = {name: repr(value) for name, value in given.items() if value is not None}
+    return ", ".join(f"{name}={value if len(value) <= _MAPPING else '…'}" for name, value in told.items())
 
 
 def _environment(app: App) -> tuple[TrainingEnvironment | None, str]:

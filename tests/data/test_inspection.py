@@ -180,6 +180,10 @@ async def test_an_answer_never_outgrows_its_ceiling(app: App, write: Write) -> N
     assert len(answer.text()) <= TEXT_LIMIT
     assert len(answer.columns) <= 40
     assert "\x1b" not in answer.text()
+    write("text.jsonl", [{"text": f"line {n}"} for n in range(5)])
+    mapped = await look(app, "text.jsonl", columns={"text": "text", "x" * 9000: "text"})
+    assert len(mapped.text()) <= TEXT_LIMIT
+    assert "columns=…" in mapped.next_step
 
 
 async def test_without_a_training_environment_structure_is_still_told(
