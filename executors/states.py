@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..trainer import records
 from .paths import RunPaths
@@ -110,24 +110,32 @@ def read_state(run: RunPaths) -> RunState:
     """How the run stands now; cheap, and the same from every process."""
     # The lock is probed before exit.json is read: the other way round a run that ends in between would seem lost.
     alive = records.is_locked(run.lock)
-    record = records.read_json(run.exit_json)
-    if record is not None:
-        return _outcome(record["outcome"])
+    if (ended := _terminal(run)) is not None:
+        return ended
     events, _ = records.read_lines(run.events)
     if not alive:
         if not run.lock.exists():
             return Unreachable(since=str(events[-1]["at"]) if events else "unknown")
         return Lost(reason=cast("Reason", lost_reason(events)))
-    latest: dict[str, Any] = events[-1] if events else {"event": "starting"}
-    match latest["event"]:
-        case "queued":
-            return Queued(position=latest["position"], why=latest["why"])
-        case "stopping" | "killing":
+    latest: dict[str, Any] = events[-1] if events else {}
+    match latest:
+        case {"event": "queued", "position": int() as position, "why": why}:
+            return Queued(position=position, why=str(why))
+        case {"event": "stopping" | "killing"}:
             return Stopping(why=str(latest.get("why", "grace is over")))
-        case "running" | "ended":
+        case {"event": "running" | "ended"}:
             return Running()
         case _:
             return Starting()
+
+
+def _terminal(run: RunPaths) -> RunState | None:
+    """What the terminal record says; of a damaged one only that the run is over, and how is lost."""
+    try:
+        record = records.read_json(run.exit_json)
+        return None if record is None else _outcome(record["outcome"])
+    except (ValueError, KeyError, TypeError, ValidationError):
+        return Lost(reason="unknown")
 
 
 def _outcome(outcome: dict[str, Any]) -> RunState:

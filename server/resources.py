@@ -17,6 +17,7 @@ from ..executors.paths import RUN_ID, RunPaths
 from ..executors.states import RunState, read_state
 from ..services.app import App
 from ..services.result import Frozen
+from ..services.runs import life as runs
 from ..services.runs.view import harmless_state
 from ..tools.spec import Opened
 from ..trainer import records
@@ -69,7 +70,7 @@ def register(server: ModelTrainerServer, opened: Opened) -> None:
     def run(run_id: str) -> str:
         found = _app(opened).home.run(run_id)
         attempt = found.latest_attempt()
-        asked = records.read_json(found.run_json) or {}
+        asked = runs.read_record(found.run_json) or {}
         return RunDocument(
             run_id=found.id,
             kind=str(asked.get("kind", "unknown")),

@@ -162,15 +162,22 @@ def asked(run: RunPaths) -> dict[str, Any]:
     Raises:
         RunError: its record is unreadable.
     """
-    try:
-        record = records.read_json(run.run_json)
-    except ValueError:
-        record = None
-    if record is None:
+    record = read_record(run.run_json)
+    if record is None or not isinstance(record.get("kind"), str) or not isinstance(record.get("request", {}), dict):
         raise RunError(
-            "run_not_found", f"Run {run.id} has no readable record.", next_step="list_runs() shows all runs."
+            "run_not_found",
+            f"Run {run.id} has no readable record: {run.run_json} is damaged.",
+            next_step="list_runs() shows the runs that can be read.",
         )
     return record
+
+
+def began(record: dict[str, Any]) -> datetime | None:
+    """When the run of this record was made; None where it doesn't say."""
+    try:
+        return datetime.fromisoformat(record["created"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def settled_state(app: App, run: RunPaths) -> RunState:
@@ -249,7 +256,8 @@ def find_same_config(app: App, digest: str) -> RunPaths | None:
         record = read_record(run.run_json)
         if record is None or record.get("config_digest") != digest:
             continue
-        if (now - datetime.fromisoformat(record["created"])).total_seconds() < SAME_CONFIG_SECONDS:
+        created = began(record)
+        if created is not None and (now - created).total_seconds() < SAME_CONFIG_SECONDS:
             return run
         if not states.is_over(states.read_state(run)):
             return run

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import anyio.to_thread
 from pydantic import Field
 
+from ...executors.errors import ArgumentError, RunError
+from ...executors.paths import RUN_ID
 from ...executors.states import is_over
 from ..app import App
 from ..result import Frozen, Result
@@ -16,6 +18,9 @@ from . import life as runs
 
 #: Files of one run that are counted; a run has a few dozen.
 _FILES = 10_000
+
+#: Damaged runs that an answer names.
+_DAMAGED = 10
 
 Status = Literal["live", "queued", "succeeded", "failed", "cancelled", "lost"]
 
@@ -37,17 +42,19 @@ class RunList(Result):
     runs: list[RunLine]
     total: Annotated[int, Field(description="Runs that match, on all pages")]
     next_cursor: Annotated[str | None, Field(description="Pass it as cursor for the next page")] = None
+    damaged: Annotated[list[str], Field(description="Runs whose record can't be read: on no page, not counted")] = []
 
     def body(self) -> str:
+        damaged = [f"Damaged, their run.json can't be read: {', '.join(self.damaged)}"] if self.damaged else []
         if not self.runs:
-            return "No runs match."
+            return "\n".join(["No runs match.", *damaged])
         lines = [f"Showing {len(self.runs)} of {self.total} runs, the newest first:"]
         for run in self.runs:
             reason = f" ({run.reason})" if run.reason else ""
             size = "" if run.disk_bytes is None else _size(run.disk_bytes)
             columns = (run.run_id, f"{run.status}{reason}", run.method or run.kind, size, run.model or "")
             lines.append("  ".join(column for column in columns if column))
-        return "\n".join(lines)
+        return "\n".join([*lines, *damaged])
 
 
 async def list_runs(
@@ -59,7 +66,17 @@ async def list_runs(
     limit: int,
     cursor: str | None,
 ) -> RunList:
-    """A page of runs; a cursor is the id of the last one shown."""
+    """A page of runs; a cursor is the id of the last one shown.
+
+    Raises:
+        ArgumentError: the cursor isn't one that we gave.
+    """
+    if cursor is not None and not RUN_ID.fullmatch(cursor):
+        raise ArgumentError(
+            "invalid_arguments",
+            f"{cursor[:40]!r} is no cursor.",
+            next_step="list_runs() without a cursor shows the first page and gives one.",
+        )
     return await anyio.to_thread.run_sync(_list, app, status, kind, method, limit, cursor)
 
 
@@ -67,8 +84,13 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
     shown: list[RunLine] = []
     total = 0
     more = False
+    damaged: list[str] = []
     for run in runs.all_runs(app):
-        record = runs.asked(run)
+        try:
+            record = runs.asked(run)
+        except RunError:
+            damaged.append(run.id)
+            continue
         request = record.get("request", {})
         if kind not in ("all", record.get("kind")) or method not in (None, request.get("method")):
             continue
@@ -91,7 +113,7 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
                 run_id=run.id,
                 kind=record["kind"],
                 status=state.status,
-                created=record["created"],
+                created=str(record.get("created", "")),
                 method=request.get("method"),
                 model=request.get("model"),
                 reason=getattr(state, "reason", None),
@@ -107,7 +129,7 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
         next_step = f"list_runs({given}) shows the next page; get_run(run_id=…) shows one."
     else:
         next_step = f"get_run(run_id={shown[0].run_id!r}) shows the newest."
-    return RunList(runs=shown, total=total, next_cursor=last, next_step=next_step)
+    return RunList(runs=shown, total=total, next_cursor=last, damaged=damaged[:_DAMAGED], next_step=next_step)
 
 
 def disk_use(folder: Path) -> int | None:

@@ -113,7 +113,7 @@ def _view(run: RunPaths) -> RunView:
         run_id=run.id,
         kind=asked["kind"],
         state=state,
-        created=asked["created"],
+        created=str(asked.get("created", "")),
         elapsed_seconds=_elapsed(run, asked, state),
         attempt=run.latest_attempt().number,
         method=request.get("method"),
@@ -193,9 +193,10 @@ def _elapsed(run: RunPaths, asked: dict[str, Any], state: RunState) -> float | N
     """Seconds from launch to the end by the supervisor's clock; while it lives, by the wall clock."""
     if states.is_over(state):
         record = runs.read_record(run.exit_json)
-        return record["seconds"] if record else None
-    created = datetime.fromisoformat(asked["created"])
-    return max(0.0, round((datetime.now(UTC) - created).total_seconds(), 1))
+        seconds = (record or {}).get("seconds")
+        return seconds if isinstance(seconds, int | float) else None
+    created = runs.began(asked)
+    return None if created is None else max(0.0, round((datetime.now(UTC) - created).total_seconds(), 1))
 
 
 def _load_lines(output: dict[str, Any], model: str) -> list[str]:

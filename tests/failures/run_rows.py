@@ -37,6 +37,10 @@ def _run(outcome: dict[str, Any] | None, **more: Any) -> SetUp:
     return lambda place: place.run(outcome, **more)
 
 
+def _damaged(text: str) -> SetUp:
+    return lambda place: place.run(SUCCEEDED, output=True).run_json.write_text(text, encoding="utf-8")
+
+
 def _same_config(place: Place) -> None:
     """A run of config.yaml that lives."""
     from model_trainer.services.configs.loading import load_config
@@ -157,6 +161,11 @@ RUN_ROWS = (
           "run_not_found", "is no run id", "list_runs() shows the ids")
       for tool, arguments in OF_A_RUN.items()),
 
+    *(Row(tool, f"a damaged record ({text})", OF_A_RUN[tool],
+          "run_not_found", "Run $run has no readable record: $state/runs/$run/run.json is damaged", "list_runs()",
+          _damaged(text))
+      for tool in ("get_run", "resume_run", "sample_model") for text in ("{", "{}")),
+
     Row("launch_run", "the same config as a living run", CONFIG_FILE,
         "duplicate_run", "Run $run has the same config ($digest)",
         "get_run(run_id='$run') shows it; launch_run(config='config.yaml', again=true)", _same_config),
@@ -178,6 +187,8 @@ RUN_ROWS = (
         "invalid_arguments", "'status' is wrong: input should be 'live', 'queued'", "call list_runs again"),
     Row("list_runs", "too many at once", {"limit": 51},
         "invalid_arguments", "'limit' is wrong: input should be less than or equal to 50", "call list_runs again"),
+    Row("list_runs", "a cursor that is none", {"cursor": "the last one"},
+        "invalid_arguments", "'the last one' is no cursor", "list_runs() without a cursor shows the first page"),
     Row("get_run", "a wait that is too long", {"run_id": RUN, "wait_seconds": 46},
         "invalid_arguments", "'wait_seconds' is wrong: input should be less than or equal to 45", "call get_run again"),
     Row("stop_run", "a wait that is none", {"run_id": RUN, "wait_seconds": -1},

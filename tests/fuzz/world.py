@@ -174,6 +174,9 @@ def _runs(app: App, workspace: Path, python: Path) -> list[str]:
     made_run(app, "20260101-000005-sft-eeeee", None, here=False)
     bare = made_run(app, "20260101-000006-sft-fffff", SUCCEEDED)
     bare.attempt(1).metrics.write_text('{"step": 1, "loss": NaN, "at": "x"}\n{"loss": 1}\nnot json\n', encoding="utf-8")
+    for number, (name, text) in enumerate({"run.json": "{}", "exit.json": "{", "result.json": "[]"}.items()):
+        run = made_run(app, f"20260101-00001{number}-sft-bad{number}", SUCCEEDED, output=True)
+        (run.attempt(1).result if name == "result.json" else run.root / name).write_text(text, encoding="utf-8")
     return sorted(path.name for path in app.home.runs.iterdir())
 
 
