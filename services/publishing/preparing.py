@@ -212,7 +212,7 @@ def _spent(app: App, content: str) -> str | None:
     """The newest push of this content that succeeded or was stopped: a yes counts for one."""
     for run in runs.all_runs(app):
         record = runs.read_record(run.run_json) or {}
-        if record.get("kind") != "push" or record["request"].get("content") != content:
+        if record.get("kind") != "push" or (record.get("request") or {}).get("content") != content:
             continue
         if states.read_state(run).status in ("succeeded", "cancelled"):
             return run.id

@@ -136,7 +136,7 @@ def _former(app: App, request: PushRequest) -> RunPaths | None:
     One that was stopped used its yes up; one whose files changed or are gone has nothing to go on with.
     """
     found = runs.find_by_key(app, _key(request.confirm or ""), "push")
-    if found is None or runs.asked(found)["request"]["call"] != _call_record(request, request.confirm or ""):
+    if found is None or runs.asked(found)["request"].get("call") != _call_record(request, request.confirm or ""):
         return None
     state = runs.settled_state(app, found)
     if not states.is_over(state):
