@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -212,7 +212,8 @@ def _spent(app: App, content: str) -> str | None:
     """The newest push of this content that succeeded or was stopped: a yes counts for one."""
     for run in runs.all_runs(app):
         record = runs.read_record(run.run_json) or {}
-        if record.get("kind") != "push" or (record.get("request") or {}).get("content") != content:
+        asked: dict[str, Any] = record.get("request") or {}
+        if record.get("kind") != "push" or asked.get("content") != content:
             continue
         if states.read_state(run).status in ("succeeded", "cancelled"):
             return run.id
