@@ -1,14 +1,10 @@
-"""Model folders made of nothing but headers, machines that nobody has here, and a Hub on loopback."""
+"""Model folders made of nothing but headers, and machines that nobody has here."""
 
 from __future__ import annotations
 
 import json
 import struct
-import threading
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,55 +97,3 @@ def known(name: str) -> ModelInfo:
 def ask(model: ModelInfo, on: Machine, *, rows: int = 2000, lengths: Lengths = SHORT, **more: Any) -> Ask:
     """A question for a recommendation."""
     return Ask(model=model, machine=on, rows=rows, lengths=lengths, dataset=Dataset(path="/data/train.jsonl"), **more)
-
-
-@dataclass
-class FakeHub:
-    """What a Hub on loopback answers: by path, (status, body, headers)."""
-
-    answers: dict[str, tuple[int, bytes, dict[str, str]]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-
-    def add_model(self, name: str, config: Mapping[str, Any], files: list[str], **info: Any) -> str:
-        """A model with this config and these file names; its commit."""
-        commit = "0123456789abcdef0123456789abcdef01234567"
-        siblings = [{"rfilename": file} for file in ["config.json", "tokenizer.json", *files]]
-        body = {"id": name, "sha": commit, "siblings": siblings, "tags": [], **info}
-        self.answers[f"/api/models/{name}"] = (200, json.dumps(body).encode(), {})
-        text = json.dumps(config).encode()
-        headers = {"X-Repo-Commit": commit, "ETag": '"abc"'}
-        self.answers[f"/{name}/resolve/{commit}/config.json"] = (200, text, headers)
-        return commit
-
-
-@contextmanager
-def serve(hub: FakeHub) -> Generator[str]:
-    """The hub's address, while it runs."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            hub.asked.append(path)
-            missing = (404, b"{}", {"X-Error-Code": "RepoNotFound"})
-            status, body, headers = hub.answers.get(path, missing)
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -7,13 +7,11 @@ sent again.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from json import JSONDecodeError
-from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile
@@ -26,8 +24,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
+from .bundles import HUBS_OWN, Item, git_blob
 from .failures import Failure, explain
-from .push import Item, Say, Stopping
+from .push import Say, Stopping
 
 T = TypeVar("T")
 
@@ -42,20 +41,17 @@ PATIENCE_SECONDS = 900.0
 #: Seconds that a stop waits to learn whether a commit got through.
 _STOP_SECONDS = 12.0
 
-#: Bytes up to which a file is held in memory from the look at its hash until it is there.
-_IN_MEMORY = 16_000_000
-
 #: How Xet words a refusal.
 _REFUSED = re.compile(r"\(40[13]\b")
-
-#: What the Hub itself puts into a new repository.
-_HUBS_OWN = frozenset({".gitattributes"})
 
 
 class Publication:
     """One bundle on its way to one repository."""
 
-    def __init__(self, items: Sequence[Item], asked: dict[str, Any], say: Say, stopping: Stopping) -> None:
+    def __init__(
+        self, items: Sequence[Item], small: Mapping[str, bytes], asked: dict[str, Any], say: Say, stopping: Stopping
+    ) -> None:
+        """`small`: contents by name; they go out as they were compared, whatever becomes of the files."""
         self._items = items
         self._repo: str = asked["target"]["repo"]
         self._private: bool = asked["target"]["private"]
@@ -66,7 +62,7 @@ class Publication:
         self._say = say
         self._stopping = stopping
         self._api = HfApi()
-        self._contents = {item.path: _content(item) for item in items if item.size <= _IN_MEMORY}
+        self._small = small
 
     def publish(self) -> dict[str, Any]:
         """Where the bundle is now, once every file of it was found there.
@@ -133,20 +129,17 @@ class Publication:
                 wrong.append(f"{item.path} is missing")
             elif there.size != item.size:
                 wrong.append(f"{item.path} has {there.size} bytes in place of {item.size}")
-            elif (there.lfs.sha256 != item.sha256) if there.lfs else (there.blob_id != self._git_name(item)):
+            elif (there.lfs.sha256 if there.lfs else there.blob_id) != (item.sha256 if there.lfs else self._blob(item)):
                 wrong.append(f"{item.path} has other bytes")
         return wrong
 
-    def _git_name(self, item: Item) -> str | None:
-        """The name that git gives a small file's content: SHA-1 over `blob <size>`, a zero byte and the content."""
-        content = self._contents.get(item.path)
-        if content is None:
-            return None
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    def _blob(self, item: Item) -> str | None:
+        """Git's name of a small file's content; None for a big one, which git doesn't keep on the Hub."""
+        return git_blob(self._small[item.path]) if item.path in self._small else None
 
     def _refuse_unless_agreed(self, head: str) -> None:
         """Stop unless the repository is as it was when this was agreed on, or holds nothing that could be lost."""
-        if head != self._base and (there := sorted(self._tree(head).keys() - _HUBS_OWN)):
+        if head != self._base and (there := sorted(self._tree(head).keys() - HUBS_OWN)):
             raise Failure(
                 "guard",
                 f"{self._repo} is not as it was when this was agreed on: it holds {', '.join(there[:5])}"
@@ -162,7 +155,7 @@ class Publication:
         additions: list[CommitOperationAdd] = []
         for number, item in enumerate(self._items):
             self._say(number, len(self._items), f"sending {item.path} ({_size(item.size)})")
-            addition = CommitOperationAdd(item.path, self._contents.get(item.path, item.source))
+            addition = CommitOperationAdd(item.path, self._small.get(item.path, item.source))
             self._patiently(f"sending {item.path}", partial(self._send_one, addition))
             if addition.upload_info.sha256.hex() != item.sha256:
                 raise Failure("bad_data", f"{item.path} changed while it was sent; nothing was published")
@@ -212,7 +205,7 @@ def classify(error: BaseException, repo: str, doing: str) -> tuple[Failure, bool
     Uploads arrive wrapped: a refused LFS upload as a RuntimeError with the refusal behind it, one that Xet refused as a
     ConnectionError that only says so ("(403 …").
     """
-    behind = list(_chain(error))
+    behind = list(_causes(error))
     refusal = next((one for one in behind if isinstance(one, HfHubHTTPError)), None)
     if refusal is not None:
         return _from_status(refusal, repo, doing)
@@ -235,8 +228,8 @@ def classify(error: BaseException, repo: str, doing: str) -> tuple[Failure, bool
     return explain(error), False
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from; not what was handled meanwhile, such as the 404 before a creation."""
     one: BaseException | None = error
     for _ in range(10):
         if one is None:
@@ -258,14 +251,6 @@ def _from_status(error: HfHubHTTPError, repo: str, doing: str) -> tuple[Failure,
     }
     reason, what = known.get(status, ("bad_data", f"the Hub refuses this request ({status})."))
     return Failure(reason, f"{doing}: {what}{said}"), False
-
-
-def _content(item: Item) -> bytes:
-    """A small file's bytes, as agreed on."""
-    content = Path(item.source).read_bytes()
-    if hashlib.sha256(content).hexdigest() != item.sha256:
-        raise Failure("bad_data", f"{item.path} changed while it was sent; nothing was published")
-    return content
 
 
 def _retry_after(error: BaseException) -> float:

@@ -12,13 +12,14 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from ...executors.errors import PublishError
 from ...executors.paths import RunPaths
 from ...trainer import records
+from ...trainer.bundles import SMALL, Item, git_blob
 
 CARD = "README.md"
 CURVE = "curve.png"
@@ -49,9 +50,6 @@ CONFIGS = frozenset(
 _LOADED = re.compile(r".*\.(safetensors|safetensors\.index\.json|bin|bin\.index\.json|pt|pth|h5|msgpack|gguf)\Z")
 
 _CONFIG_LIMIT = 2_000_000
-
-#: The Hub keeps files above 10 MB by their SHA-256, smaller ones by git's name or their SHA-256.
-_GIT_LIMIT = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -120,10 +118,9 @@ def gather(run: RunPaths, written: Mapping[str, bytes], base: Base) -> Bundle:
 
 def git_name(file: BundleFile) -> str | None:
     """The name that git gives the file's content; None for one too big to be kept by git itself on the Hub."""
-    if file.size > _GIT_LIMIT:
+    if file.size > SMALL:
         return None
-    content = file.content if file.content is not None else file.source.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return git_blob(file.content if file.content is not None else file.source.read_bytes())
 
 
 def lies_in(folder: Path, bundle: Bundle) -> bool:
@@ -148,22 +145,22 @@ def to_remove(bundle: Bundle, there: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-def stage(run: RunPaths, digest: str, bundle: Bundle) -> list[dict[str, Any]]:
-    """Lay down what was written for the bundle, and `files.json`; its files as a push run's request names them.
+def stage(run: RunPaths, digest: str, bundle: Bundle) -> list[Item]:
+    """Lay down what was written for the bundle, and `files.json`; its files as a push run is asked for them.
 
     A folder of its own per digest, which says what is in it: a later look at the same run changes nothing in it.
     """
     folder = run.publish / digest
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    request: list[dict[str, Any]] = []
+    items: list[Item] = []
     for file in bundle.files:
         source = file.source
         if file.content is not None:
             source = folder / file.path
             write_file(source, file.content)
-        request.append({"path": file.path, "source": str(source), "size": file.size, "sha256": file.sha256})
-    records.write_json(folder / MANIFEST, {"files": request})
-    return request
+        items.append(Item(file.path, str(source), file.size, file.sha256))
+    records.write_json(folder / MANIFEST, {"files": [asdict(item) for item in items]})
+    return items
 
 
 def _written(name: str, content: bytes) -> BundleFile:

@@ -38,7 +38,8 @@ async def ask_user(app: App, request: PushRequest, digest: str, question: str, a
         raise PublishError(
             "declined",
             "The user said no, or gave no answer. Nothing was published.",
-            next_step="Ask what should be different; don't push by other means.",
+            next_step=f"Ask what should be different; {request.call(dry_run=True)} shows it again. Don't push by other "
+            "means.",
         )
     if answer is None and app.settings.confirm_in_client:
         raise PublishError(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...executors.errors import RunError
 from ...executors.paths import RunPaths
 from ...trainer.contract import METHODS
 from ..app import App
@@ -14,13 +13,11 @@ from ..configs import loading as configs
 from ..configs.emit import dump
 from ..configs.schema import Config
 from ..runs import life as runs
+from ..runs import lineage
 from ..runs.outputs import Output
 from ..untrusted import clean
 from .bundle import Base, without_paths
 from .licence import Licence
-
-#: How many resumed runs a card adds up.
-_GENERATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def collect(app: App, run: RunPaths, output: Output, config: Config, base: Base,
     """The facts of a succeeded training run. Blocking: reads its records and those of the runs it resumed."""
     asked = runs.asked(run)
     result = output.result
-    seconds, resumed = _seconds(app, run, asked)
+    resumed = list(lineage.parents(app, run))
     measured: dict[str, Any] = result.get("metrics") or {}
     versions: dict[str, str] = result.get("versions") or {}
     rows: dict[str, int] = result.get("rows") or {}
@@ -99,8 +96,8 @@ def collect(app: App, run: RunPaths, output: Output, config: Config, base: Base,
         steps=int(result.get("steps") or 0),
         epochs=float(result.get("epochs") or 0.0),
         metrics={name: float(value) for name, value in measured.items() if isinstance(value, (int, float))},
-        seconds=seconds,
-        resumed=resumed,
+        seconds=sum(map(_seconds, (run, *resumed))),
+        resumed=len(resumed),
         date=str(asked["created"])[:10],
         hardware=_hardware(result.get("hardware")),
         memory=_memory(result.get("memory") or {}),
@@ -142,22 +139,9 @@ def _held_out(config: Config) -> str | None:
     return f"{clean(path if configs.is_hub_id(path) else Path(path).name, 120)}, apart from the training data"
 
 
-def _seconds(app: App, run: RunPaths, asked: dict[str, Any]) -> tuple[float, int]:
-    """Time of this run and of those that it resumed, and how many those were."""
-    total, count = 0.0, 0
-    current: dict[str, Any] | None = asked
-    here = run
-    while current is not None:
-        total += float((runs.read_record(here.exit_json) or {}).get("seconds") or 0.0)
-        parent = current.get("parent")
-        if not isinstance(parent, str) or count >= _GENERATIONS:
-            break
-        try:
-            here = app.home.run(parent)
-        except RunError:
-            break
-        current, count = runs.read_record(here.run_json), count + 1
-    return total, count
+def _seconds(run: RunPaths) -> float:
+    """How long a run took; 0 where its record doesn't say."""
+    return float((runs.read_record(run.exit_json) or {}).get("seconds") or 0.0)
 
 
 def _hardware(record: dict[str, Any] | None) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...executors.errors import EnvironmentFault, PublishError
+from ...trainer.bundles import HUBS_OWN
 from .bundle import Bundle, git_name
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def look_at_repo(repo: str) -> Standing | None:
     files = {
         one.rfilename: (one.size or 0, str(one.lfs.sha256 if one.lfs else one.blob_id))
         for one in info.siblings or []
-        if one.rfilename != ".gitattributes"
+        if one.rfilename not in HUBS_OWN
     }
     return Standing(id=str(info.id), private=bool(info.private), commit=str(info.sha), files=files)
 

@@ -17,6 +17,7 @@ from ...executors import states
 from ...executors.errors import EnvironmentFault, LimitError, ModelTrainerError, PublishError
 from ...executors.paths import RunPaths
 from ..app import App, Progress
+from ..calls import as_call
 from ..configs import loading as configs
 from ..runs import life as runs
 from ..runs import plotting
@@ -57,7 +58,7 @@ class PushRequest:
             "overwrite": self.overwrite,
             **more,
         }
-        return f"push_adapter({', '.join(f'{name}={value!r}' for name, value in given.items() if value is not None)})"
+        return as_call("push_adapter", **given)
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,27 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio.to_thread
 
 from ...executors import states
 from ...executors.errors import EnvironmentFault
 from ...executors.paths import RunPaths
+from ...trainer.bundles import SMALL, Item
 from ..app import App, Asker, Progress, no_progress
 from ..environment.environments import look_for_environment
 from ..runs import life as runs
 from ..runs.outputs import Output, find_output
 from . import hub
-from .bundle import CARD, stage
+from .bundle import CARD, BundleFile, stage
 from .consent import agree, ask_user
 from .destinations import Folder, HubRepo, parse
 from .preparing import Prepared, PushRequest, account_for, prepare
-from .results import CARD_SHOWN, FILES_SHOWN, PushFile, PushResult
+from .results import CARD_SHOWN, FILES_SHOWN, PushFile, PushResult, Status
 
 #: Variables that carry a token; a push run gets those that this server has, and no other run does.
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
@@ -35,9 +37,6 @@ _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
 #: A stopped push has nothing to save.
 _GRACE_SECONDS = 30.0
 _MAX_HOURS = 24.0
-
-#: Bytes up to which a file is hashed once more before a push goes on.
-_HASHED = 20_000_000
 
 
 async def push(app: App, request: PushRequest, *, ask: Asker, progress: Progress = no_progress) -> PushResult:
@@ -79,7 +78,7 @@ def _launch(app: App, run: RunPaths, prepared: Prepared) -> runs.Launch:
             "call": _call_record(request, prepared.digest),
             "model": request.destination,
             "target": prepared.target.record(),
-            "files": stage(run, prepared.digest, prepared.bundle),
+            "files": [asdict(item) for item in stage(run, prepared.digest, prepared.bundle)],
             "removes": list(prepared.removes),
             "base_commit": prepared.base_commit,
             "replaces": prepared.replaces is not None,
@@ -146,13 +145,17 @@ def _former(app: App, request: PushRequest) -> RunPaths | None:
 
 def _are_as_agreed(told: dict[str, Any]) -> bool:
     """Whether a push's files are there still; of big ones the size is looked at here, all bytes when they are sent."""
-    for one in told["files"]:
-        path = Path(one["source"])
-        if not path.is_file() or path.stat().st_size != one["size"]:
+    for item in _items(told):
+        path = Path(item.source)
+        if not path.is_file() or path.stat().st_size != item.size:
             return False
-        if one["size"] <= _HASHED and hashlib.sha256(path.read_bytes()).hexdigest() != one["sha256"]:
+        if item.size <= SMALL and hashlib.sha256(path.read_bytes()).hexdigest() != item.sha256:
             return False
     return True
+
+
+def _items(told: dict[str, Any]) -> list[Item]:
+    return [Item(**one) for one in told["files"]]
 
 
 async def _go_on(
@@ -172,57 +175,71 @@ async def _go_on(
         started = await runs.start_once(app, launch, lambda: _live(app, digest))
     else:
         started = runs.Started(former, already=True)
-    files = [PushFile(path=one["path"], size=one["size"], sha256=one["sha256"]) for one in told["files"]]
-    return PushResult(
-        status="already" if started.already else "started",
-        run_id=request.run_id,
-        destination=request.destination,
-        visibility="local" if isinstance(target, Folder) else request.visibility,
-        confirm=digest,
-        push_run_id=started.run.id,
-        kind="adapter" if output.kind == "adapter" else "model",
-        files=files[:FILES_SHOWN],
-        file_count=len(files),
-        total_bytes=sum(file.size for file in files),
-        removes=told["removes"][:FILES_SHOWN],
-        remove_count=len(told["removes"]),
-        notes=[] if started.already else [f"It goes on with {former.id}; what is there already is not sent again."],
-        next_step=_wait(started.run),
-    )
+    notes = [] if started.already else [f"It goes on with {former.id}; what is there already is not sent again."]
+    status = "already" if started.already else "started"
+    result = _result(request, target, output, status, digest, _items(told), told["removes"], started.run)
+    return result.model_copy(update={"notes": notes})
 
 
 def _answer(
     prepared: Prepared,
-    status: Literal["preview", "started", "already"],
+    status: Status,
     *,
     push_run: RunPaths | None = None,
-    next_step: str | None = None,
+    next_step: str = "",
     details: str | None = None,
 ) -> PushResult:
-    request, bundle = prepared.request, prepared.bundle
+    bundle = prepared.bundle
     written = bundle.named(CARD)
     text = (written.content or b"").decode() if written is not None and status == "preview" else None
     if text is not None and len(text) > CARD_SHOWN:
         text = f"{text[:CARD_SHOWN]}\n[cut: the whole card lies in {details}]"
+    result = _result(
+        prepared.request,
+        prepared.target,
+        prepared.output,
+        status,
+        prepared.digest,
+        bundle.files,
+        prepared.removes,
+        push_run,
+    )
+    only_here = {
+        "left_out": list(bundle.left_out[:FILES_SHOWN]),
+        "replaces": prepared.replaces,
+        "details": details,
+        "card": text,
+        "notes": list(prepared.notes),
+        "next_step": next_step or result.next_step,
+    }
+    return result.model_copy(update=only_here)
+
+
+def _result(
+    request: PushRequest,
+    target: HubRepo | Folder,
+    output: Output,
+    status: Status,
+    digest: str,
+    files: Sequence[BundleFile | Item],
+    removes: Sequence[str],
+    push_run: RunPaths | None,
+) -> PushResult:
+    """What every answer says."""
     return PushResult(
         status=status,
         run_id=request.run_id,
         destination=request.destination,
-        visibility="local" if isinstance(prepared.target, Folder) else request.visibility,
-        confirm=prepared.digest,
+        visibility="local" if isinstance(target, Folder) else request.visibility,
+        confirm=digest,
         push_run_id=push_run.id if push_run is not None else None,
-        kind="adapter" if prepared.output.kind == "adapter" else "model",
-        files=[PushFile(path=one.path, size=one.size, sha256=one.sha256) for one in bundle.files[:FILES_SHOWN]],
-        file_count=len(bundle.files),
-        total_bytes=bundle.size,
-        left_out=list(bundle.left_out[:FILES_SHOWN]),
-        replaces=prepared.replaces,
-        removes=list(prepared.removes[:FILES_SHOWN]),
-        remove_count=len(prepared.removes),
-        details=details,
-        card=text,
-        notes=list(prepared.notes),
-        next_step=next_step or (_wait(push_run) if push_run is not None else ""),
+        kind="adapter" if output.kind == "adapter" else "model",
+        files=[PushFile(path=one.path, size=one.size, sha256=one.sha256) for one in files[:FILES_SHOWN]],
+        file_count=len(files),
+        total_bytes=sum(one.size for one in files),
+        removes=list(removes[:FILES_SHOWN]),
+        remove_count=len(removes),
+        next_step=_wait(push_run) if push_run is not None else "",
     )
 
 

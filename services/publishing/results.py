@@ -14,6 +14,9 @@ FILES_SHOWN = 60
 CARD_SHOWN = 4000
 
 
+Status = Literal["preview", "started", "already"]
+
+
 class PushFile(Frozen):
     path: str
     size: Annotated[int, Field(description="Bytes")]
@@ -22,8 +25,7 @@ class PushFile(Frozen):
 
 class PushResult(Result):
     status: Annotated[
-        Literal["preview", "started", "already"],
-        Field(description="preview: nothing is sent; already: exactly this is there, or on its way"),
+        Status, Field(description="preview: nothing is sent; already: exactly this is there, or on its way")
     ]
     run_id: Annotated[str, Field(description="The training run whose output it is")]
     destination: str

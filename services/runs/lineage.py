@@ -58,6 +58,13 @@ def _older(app: App, run: RunPaths) -> Iterator[tuple[bool, Path]]:
     """Metrics files of former attempts, then of the runs that it resumed, the newest first; whether of a parent."""
     for number in range(run.latest_attempt().number - 1, 0, -1):
         yield False, run.attempt(number).metrics
+    for parent in parents(app, run):
+        for number in range(parent.latest_attempt().number, 0, -1):
+            yield True, parent.attempt(number).metrics
+
+
+def parents(app: App, run: RunPaths) -> Iterator[RunPaths]:
+    """The runs that it resumed, the newest first, as far as they are still here."""
     current = run
     for _ in range(_GENERATIONS):
         parent = (runs.read_record(current.run_json) or {}).get("parent")
@@ -67,5 +74,4 @@ def _older(app: App, run: RunPaths) -> Iterator[tuple[bool, Path]]:
             current = app.home.run(parent)
         except RunError:
             return
-        for number in range(current.latest_attempt().number, 0, -1):
-            yield True, current.attempt(number).metrics
+        yield current

@@ -13,6 +13,7 @@ from ...executors.errors import ArgumentError, RunError
 from ...executors.paths import RUN_ID
 from ...executors.states import is_over
 from ..app import App
+from ..calls import as_call
 from ..result import Frozen, Result
 from . import life as runs
 
@@ -124,9 +125,9 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
     if not shown:
         next_step = "plan_training(dataset=…) begins a new one." if total == 0 else "list_runs() shows the first page."
     elif last is not None:
-        asked = {"status": status, "kind": None if kind == "train" else kind, "method": method, "cursor": last}
-        given = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
-        next_step = f"list_runs({given}) shows the next page; get_run(run_id=…) shows one."
+        kind_given = None if kind == "train" else kind
+        page = as_call("list_runs", status=status, kind=kind_given, method=method, cursor=last)
+        next_step = f"{page} shows the next page; get_run(run_id=…) shows one."
     else:
         next_step = f"get_run(run_id={shown[0].run_id!r}) shows the newest."
     return RunList(runs=shown, total=total, next_cursor=last, damaged=damaged[:_DAMAGED], next_step=next_step)

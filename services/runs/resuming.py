@@ -18,6 +18,7 @@ from ...executors.states import RunState
 from ...trainer import manifests
 from ...trainer.manifests import Verdict
 from ..app import App, is_folder
+from ..calls import as_call
 from ..configs import loading as configs
 from ..configs.schema import Config
 from ..result import Result
@@ -53,7 +54,7 @@ class ResumeRequest:
 
     def call(self, **more: object) -> str:
         """The call that this was, with some arguments changed (None: left out)."""
-        given = {
+        given: dict[str, object] = {
             "run_id": self.run_id,
             "checkpoint": self.checkpoint,
             "num_train_epochs": self.num_train_epochs,
@@ -61,7 +62,7 @@ class ResumeRequest:
             "allow_changed_data": self.allow_changed_data or None,
             **more,
         }
-        return f"resume_run({', '.join(f'{name}={value!r}' for name, value in given.items() if value is not None)})"
+        return as_call("resume_run", **given)
 
 
 class ResumeResult(Result):

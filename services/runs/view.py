@@ -12,6 +12,7 @@ from ...executors import states
 from ...executors.paths import RunPaths
 from ...executors.states import RunState
 from ..app import App, Progress, no_progress
+from ..calls import as_call
 from ..result import Frozen, Result
 from ..untrusted import clean, quote
 from . import life as runs
@@ -139,8 +140,8 @@ def _after_push(call: dict[str, Any], state: RunState) -> str:
         return f"get_run(run_id={call['run_id']!r}) shows the run that trained it."
 
     def push_adapter(**more: object) -> str:
-        given = {**call, "visibility": None if call["visibility"] == "private" else call["visibility"], **more}
-        return f"push_adapter({', '.join(f'{name}={value!r}' for name, value in given.items() if value is not None)})"
+        visibility = None if call["visibility"] == "private" else call["visibility"]
+        return as_call("push_adapter", **{**call, "visibility": visibility, **more})
 
     look = push_adapter(confirm=None, dry_run=True)
     match state:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
-from planning_toys import LLAMA, LLAMA_PARAMETERS, FakeHub, model_folder, serve, weights
+from hub import Hub
+from planning_toys import LLAMA, LLAMA_PARAMETERS, model_folder, weights
 
 from model_trainer.executors.errors import ArgumentError, EnvironmentFault, ModelError
 from model_trainer.services.app import App
-from model_trainer.services.planning.model_info import ModelInfo, check_method, read_model
+from model_trainer.services.planning.model_info import check_method, read_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -221,71 +220,63 @@ def test_another_revision_is_not_taken_from_the_cache(app: App, clean_machine: P
     assert refused(app, "org/model", revision).code == "model_not_found"
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    fake = FakeHub()
-    with serve(fake) as address:
-        monkeypatch.delenv("HF_HUB_OFFLINE")
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        yield fake
+def add_model(hub: Hub, *files: str, card: str | None = None) -> str:
+    """A model of the Hub: config.json, tokenizer and these files; its commit."""
+    contents = {"config.json": json.dumps(LLAMA).encode(), "tokenizer.json": b"{}"}
+    contents |= {name: weights((LLAMA_PARAMETERS,), dtype="BF16") for name in files}
+    if card is not None:
+        contents["README.md"] = card.encode()
+    return hub.add_repo("model", "org/model", contents).head.oid
 
 
-def on_hub(app: App, hub: FakeHub, files: list[str], **info: Any) -> ModelInfo:
-    hub.add_model("org/model", LLAMA, files, **info)
-    return read_model(app, "org/model")
-
-
-def test_a_hub_model_is_read_without_its_weights(app: App, hub: FakeHub) -> None:
-    counts = {"parameters": {"BF16": LLAMA_PARAMETERS}, "total": LLAMA_PARAMETERS}
-    files = ["model.safetensors", "chat_template.jinja"]
-    model = on_hub(app, hub, files, safetensors=counts, tags=["license:mit"])
-    assert (model.source, model.revision, model.license) == ("hub", COMMIT, "mit")
+def test_a_hub_model_is_read_without_its_weights(app: App, hub: Hub, online: str) -> None:
+    commit = add_model(hub, "model.safetensors", "chat_template.jinja", card="---\nlicense: mit\n---\n")
+    model = read_model(app, "org/model")
+    assert (model.source, model.revision, model.license) == ("hub", commit, "mit")
     assert (model.parameters, model.stored_dtype, model.chat_template) == (LLAMA_PARAMETERS, "BF16", True)
-    assert not any("safetensors" in path for path in hub.asked)
+    assert not any("safetensors" in request.path for request in hub.requests)
 
 
-def test_a_hub_model_with_pickles_alone_is_refused(app: App, hub: FakeHub) -> None:
-    hub.add_model("org/model", LLAMA, ["pytorch_model.bin"])
+def test_a_hub_model_with_pickles_alone_is_refused(app: App, hub: Hub, online: str) -> None:
+    add_model(hub, "pytorch_model.bin")
     assert refused(app, "org/model").code == "model_pickle_only"
 
 
-def test_a_hub_model_without_weights_is_incomplete(app: App, hub: FakeHub) -> None:
-    hub.add_model("org/model", LLAMA, ["README.md"])
+def test_a_hub_model_without_weights_is_incomplete(app: App, hub: Hub, online: str) -> None:
+    add_model(hub, card="# A model")
     assert refused(app, "org/model").code == "model_incomplete"
 
 
-def test_a_gated_model_says_where_to_ask(app: App, hub: FakeHub) -> None:
-    commit = hub.add_model("org/model", LLAMA, ["model.safetensors"])
-    hub.answers[f"/org/model/resolve/{commit}/config.json"] = (403, b"", {"X-Error-Code": "GatedRepo"})
+def test_a_gated_model_says_where_to_ask(app: App, hub: Hub, online: str) -> None:
+    add_model(hub, "model.safetensors")
+    hub.repo("model", "org/model").gated = "manual"
     error = refused(app, "org/model")
     assert error.code == "model_gated"
     assert "https://huggingface.co/org/model" in error.next_step
     assert "hf auth login" in error.next_step
 
 
-def test_a_refusal_without_a_reason_counts_as_gated(app: App, hub: FakeHub) -> None:
-    commit = hub.add_model("org/model", LLAMA, ["model.safetensors"])
-    hub.answers[f"/org/model/resolve/{commit}/config.json"] = (403, b"", {"X-Error-Code": "Other"})
+def test_a_refusal_without_a_reason_counts_as_gated(app: App, hub: Hub, online: str) -> None:
+    add_model(hub, "model.safetensors")
+    for method in ("HEAD", "GET"):
+        hub.faults.add(method, "/resolve/", status=403)
     assert refused(app, "org/model").code == "model_gated"
 
 
-def test_a_missing_model_is_not_found(app: App, hub: FakeHub) -> None:
-    assert hub.answers == {}
+def test_a_missing_model_is_not_found(app: App, hub: Hub, online: str) -> None:
     error = refused(app, "org/other")
     assert error.code == "model_not_found"
     assert "private" in error.message
 
 
-def test_a_missing_revision_is_not_found(app: App, hub: FakeHub) -> None:
-    hub.answers["/api/models/org/model/revision/v9"] = (404, b"", {"X-Error-Code": "RevisionNotFound"})
+def test_a_missing_revision_is_not_found(app: App, hub: Hub, online: str) -> None:
+    add_model(hub, "model.safetensors")
     error = refused(app, "org/model", "v9")
     assert error.code == "model_not_found"
     assert "'v9'" in error.message
 
 
-def test_a_hub_that_cannot_be_reached_is_said(app: App, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hub.asked == []
+def test_a_hub_that_cannot_be_reached_is_said(app: App, online: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(EnvironmentFault) as caught:
         read_model(app, "org/model")

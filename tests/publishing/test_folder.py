@@ -17,8 +17,9 @@ from pushes import Trained, published, push
 from model_trainer.executors.errors import ArgumentError, PublishError
 from model_trainer.services.app import App
 from model_trainer.services.runs import view
+from model_trainer.trainer.bundles import Item
 from model_trainer.trainer.failures import Failure
-from model_trainer.trainer.push import Item, Stopping, to_folder
+from model_trainer.trainer.push import Stopping, to_folder
 
 pytestmark = pytest.mark.anyio
 

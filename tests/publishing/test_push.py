@@ -226,12 +226,11 @@ async def test_an_existing_repository_keeps_its_visibility(app: App, hub: Hub, t
     assert (await refused(app, run, "ada/empty", dry_run=True)).code == "destination_taken"
     # What became public after the yes is left alone.
     mine = hub.add_repo("model", "ada/mine", private=True)
-    preview = await push(app, run, "ada/mine", dry_run=True)
-    hub.faults.add("GET", "/api/models/ada/mine", status=503, headers={"Retry-After": "1"}, times=0)
-    started = await push(app, run, "ada/mine", confirm=preview.confirm)
+    hub.faults.add("GET", "/tree/", status=503, headers={"Retry-After": "1"})
+    pushed = await agreed(app, run, "ada/mine")
+    await until_happened(hub, pushed)
     mine.private = False
-    assert started.push_run_id is not None
-    state = await ended(app, app.home.run(started.push_run_id))
+    state = await ended(app, pushed)
     assert isinstance(state, states.Failed)
     assert state.reason == "guard"
     assert "public" in state.detail
