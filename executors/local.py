@@ -21,10 +21,10 @@ from typing import Any
 
 from ..trainer import records
 from ..trainer.contract import SNAPSHOT_PACKAGE
-from . import host
+from . import history, host, locking, sweeping
 from .errors import RunError
 from .paths import Home, RunPaths
-from .snapshot import snapshot
+from .snapshot import for_run, snapshot
 
 #: Seconds until a supervisor that says nothing counts as failed; it needs 0.1 on an idle machine.
 READY_SECONDS = 20.0
@@ -68,7 +68,9 @@ def create(home: Home, run_id: str, *, asked: Mapping[str, Any], config: str | N
     lock = _hold(run.lock)
     hidden = home.runs / f".{run_id}"
     try:
-        shutil.copytree(snapshot(home), hidden / "code")
+        pool: dict[str, Any] = asked.get("pool") or {}
+        gpus = pool.get("name") == "gpu"
+        for_run(snapshot(home), hidden / "code", gpus=gpus)
         (hidden / "attempts").mkdir(mode=0o700)
         if config is not None:
             (hidden / "config.yaml").write_text(config, encoding="utf-8")
@@ -96,16 +98,37 @@ def start_supervisor(created: Created, environment: Mapping[str, str]) -> RunPat
     return created.run
 
 
+def restart(home: Home, run: RunPaths, environment: Mapping[str, str]) -> bool:
+    """Give a run that waits for it after a restart of the machine its next supervisor; False if it waits for none.
+
+    Of servers that start together one does it: the run's lock is taken under the sweepers' lock, and inherited.
+
+    Raises:
+        BlockingIOError: another process sweeps just now.
+        RunError: the supervisor didn't come up (`launch_failed`); the run's record says so too.
+    """
+    with locking.holding(home.locks / "sweep.lock"):
+        if run.exit_json.exists() or not run.lock.exists() or records.is_locked(run.lock):
+            return False
+        events, _ = records.read_lines(run.events)
+        if history.waits_for_restart(run.root, events) is None or not sweeping.kill_marked(run.id):
+            return False
+        lock = _hold(run.lock)
+    start_supervisor(Created(run, lock), environment)
+    return True
+
+
 def request_stop(run: RunPaths) -> bool:
     """Ask a living run's supervisor to stop it; False if there is none to ask.
 
     The signal goes through a pidfd and only to the very process that the run's history names: a pid is reused, the
-    pair of pid and start time within one boot is not.
+    pair of pid and start time within one boot is not. Supervisors of version 0.1 are asked by SIGTERM.
     """
     events, _ = records.read_lines(run.events)
-    named = next((row["supervisor"] for row in reversed(events) if "supervisor" in row), None)
-    if named is None or not records.is_locked(run.lock):
+    announced = next((row for row in reversed(events) if "supervisor" in row), None)
+    if announced is None or not records.is_locked(run.lock):
         return False
+    named, number = announced["supervisor"], announced.get("stop_signal", int(signal.SIGTERM))
     identity = host.ProcessIdentity(pid=named["pid"], start_ticks=named["start"], boot=named["boot"])
     try:
         descriptor = os.pidfd_open(identity.pid)
@@ -115,7 +138,7 @@ def request_stop(run: RunPaths) -> bool:
         # Checked after the pidfd is open: from here on it can't mean another process.
         if not host.is_alive(identity):
             return False
-        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        signal.pidfd_send_signal(descriptor, number)
     except ProcessLookupError:
         return False
     finally:

@@ -6,20 +6,31 @@
   envs/<lock digest>/      training environments, never changed once complete
   code/<digest>/           the trainer's source as a package of its own name, shared by probes
   cache/                   rebuildable: argument names per environment
-  locks/<run_id>.lock      held by the run's supervisor for life; always on a local disk
+  locks/<run_id>.lock      held by the run's supervisor for life; always on a local disk: if <home> is on a network file
+                           system, locks lie in /var/tmp/model-trainer-<uid>/<hash of its path>/, on each machine apart
   server.log               what the error boundary hides from callers
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
+from ..trainer import records
+from ..trainer.contract import SCHEMA_VERSION
+from . import leftovers, storage
 from .errors import RunError, StateError
+from .owned import own, own_here
+
+#: A local disk that outlasts a restart of the machine.
+LOCAL = Path("/var/tmp")  # noqa: S108  whatever lies there already is looked at before it is used
 
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 
@@ -30,20 +41,31 @@ class Home:
 
     root: Path
     runs: Path
+    locks_apart: Path | None = None
+    """Where locks lie if the state folder can't hold them."""
 
     @classmethod
-    def open(cls, runs_dir: Path | None = None) -> Home:
-        """The user's state folder (`$MODEL_TRAINER_STATE`, else the platform's), created with mode 0700.
+    def open(cls, runs_dir: Path | None = None, *, mounts: str | None = None) -> Home:
+        """The user's state folder (see `state_folder`), made on demand, closed to others, and cleared of leftovers.
+
+        `mounts` stands for the text of /proc/self/mountinfo.
 
         Raises:
             StateError: it belongs to somebody else, or can't be written.
         """
-        given = os.environ.get("MODEL_TRAINER_STATE")
-        root = Path(given) if given else Path(platformdirs.user_state_dir("model-trainer"))
-        root = root.expanduser().absolute()
-        home = cls(root=root, runs=(runs_dir or root / "runs").expanduser().absolute())
-        for folder in (home.root, home.runs, home.plans, home.envs, home.code, home.cache, home.locks):
-            _own(folder)
+        root = state_folder()
+        own(root, alone=True)
+        shared = storage.network_type(root, storage.mountinfo() if mounts is None else mounts) is not None
+        home = cls(
+            root=root,
+            runs=(runs_dir or root / "runs").expanduser().absolute(),
+            locks_apart=_local_locks(root) if shared else None,
+        )
+        own(home.runs, named="MODEL_TRAINER_STATE" if runs_dir is None else "runs_dir in settings.toml")
+        for folder in (home.plans, home.envs, home.code, home.cache, home.locks):
+            own(folder)
+        leftovers.tidy((home.root, home.plans, home.code, home.cache), shared=shared)
+        leftovers.tidy((home.locks,), shared=False)
         return home
 
     @property
@@ -64,17 +86,21 @@ class Home:
 
     @property
     def locks(self) -> Path:
-        return self.root / "locks"
+        return self.locks_apart or self.root / "locks"
 
     def run(self, run_id: str) -> RunPaths:
         """Paths of an existing run.
 
         Raises:
             RunError: the id is none of ours, or no such run is here.
+            StateError: a newer version of Model Trainer made the run (`newer_schema`).
         """
         paths = self.new_run(run_id)
         if not paths.run_json.is_file():
             raise RunError("run_not_found", f"There is no run {run_id!r}.", next_step="list_runs() shows all runs.")
+        # Of a damaged record, whoever needs it says so; others do without.
+        with contextlib.suppress(ValueError):
+            refuse_newer(run_id, records.read_json(paths.run_json) or {})
         return paths
 
     def new_run(self, run_id: str) -> RunPaths:
@@ -203,20 +229,38 @@ class AttemptPaths:
         return self.root / "exit.json"
 
 
-def _own(folder: Path) -> None:
-    """Make `folder` ours alone, or refuse it."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = folder.stat().st_uid
-    except OSError as error:
+def state_folder() -> Path:
+    """The user's state folder: `$MODEL_TRAINER_STATE`, else the platform's. It need not be there yet."""
+    given = os.environ.get("MODEL_TRAINER_STATE")
+    root = Path(given) if given else Path(platformdirs.user_state_dir("model-trainer"))
+    return root.expanduser().absolute()
+
+
+def refuse_newer(run_id: str, record: dict[str, Any]) -> None:
+    """Let nothing be read from a run's record that a newer version wrote: its fields may mean something else.
+
+    Raises:
+        StateError: `newer_schema`.
+    """
+    schema = record.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
         raise StateError(
-            "state_unwritable",
-            f"The state folder {folder} can't be used: {error.strerror}.",
-            next_step="Free disk space, or set MODEL_TRAINER_STATE to a writable folder; see `model-trainer doctor`.",
-        ) from error
-    if owner != os.getuid():
-        raise StateError(
-            "foreign_state",
-            f"The state folder {folder} belongs to user {owner}, not to you ({os.getuid()}).",
-            next_step="Set MODEL_TRAINER_STATE to a folder of your own; `model-trainer doctor` checks it.",
+            "newer_schema",
+            f"Run {run_id} was made by a newer version of Model Trainer: its record has schema {schema}, this version "
+            f"knows {SCHEMA_VERSION}.",
+            next_step="Update Model Trainer (for example `uv tool upgrade model-trainer`); nothing touches the run "
+            "until then. list_runs() shows the others.",
         )
+
+
+def _local_locks(root: Path) -> Path:
+    """Where this machine's locks of a state folder on a network file system lie.
+
+    Raises:
+        StateError: somebody else was there first (`foreign_state`), or it can't be used.
+    """
+    ours = LOCAL / f"model-trainer-{os.getuid()}"
+    own_here(ours)
+    locks = ours / hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    own_here(locks)
+    return locks

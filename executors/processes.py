@@ -48,6 +48,16 @@ def send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process handles this signal itself, so that it isn't ended by it."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in text.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def end_descendants(seconds: float) -> list[int]:
     """Kill and reap all descendants, orphans that we adopted included; those that are left after `seconds`.
 

@@ -7,7 +7,8 @@
 All are open-file-description locks on a local disk, so a process that dies lets go of its ticket and its leases.
 Only the lowest living ticket of a pool may try leases: first come, first served, and a run that needs two GPUs isn't
 overtaken for ever by those that need one. A lease that still names another run was not given back: what that run left
-behind is swept before the slot is used. Standard library only (supervisor snapshot).
+behind is swept before the slot is used. A GPU on which others compute (by the driver) is not taken. Standard library
+only (supervisor snapshot).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..trainer import records
-from . import locking, sweeping
+from . import gpu_users, history, locking, sweeping
 
 _TICKET = re.compile(r"^([0-9]{12})\.")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
@@ -35,15 +36,18 @@ class Pool:
     """`gpu`: the slots are GPU UUIDs; `cpu`: they are numbered."""
     slots: tuple[str, ...]
     need: int
+    shared: bool = False
+    """Whether a GPU counts as free although processes that are no runs of ours compute on it."""
 
     def record(self) -> dict[str, Any]:
         """As run.json holds it."""
-        return {"name": self.name, "slots": list(self.slots), "need": self.need}
+        return {"name": self.name, "slots": list(self.slots), "need": self.need, "shared": self.shared}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Pool:
         """As `record` wrote it."""
-        return cls(record.get("name", "cpu"), tuple(record["slots"]), int(record["need"]))
+        shared = bool(record.get("shared", True))
+        return cls(record.get("name", "cpu"), tuple(record["slots"]), int(record["need"]), shared)
 
     def environment(self, taken: list[str]) -> dict[str, str]:
         """What tells the trainer which slots are its own; on CPU slots it must not see any GPU."""
@@ -130,6 +134,10 @@ class Place:
                 os.close(descriptor)
                 users.append(former or slot)
                 continue
+            if others := self._others(slot):
+                os.close(descriptor)
+                users.append(f"{others[0]}, no run of this state folder, on {slot}")
+                continue
             self._leases.append(descriptor)
             self.taken.append(slot)
             if len(self.taken) == self.pool.need:
@@ -142,10 +150,15 @@ class Place:
         self._leases, self.taken = [], []
         return users
 
+    def _others(self, slot: str) -> list[str]:
+        """Who uses a free GPU all the same, unless that may be."""
+        return [] if self.pool.name != "gpu" or self.pool.shared else gpu_users.users_of(slot)
+
     def _is_clean(self, descriptor: int) -> bool:
         """Whether nothing of the slot's former user runs any more."""
         former = os.pread(descriptor, 100, 0).decode(errors="replace")
-        if former == "":
+        # What was left of a run itself is dead before it gets its next supervisor.
+        if former in ("", self._run.name):
             return True
         if (self._locks / f"{_file_name(former)}.lock").exists():
             clean = sweeping.sweep(self._run.parent / _file_name(former), self._locks)
@@ -182,7 +195,9 @@ def predecessor(run: Path, locks: Path) -> str | None:
     except (ValueError, KeyError, AttributeError):
         # Damaged: it is over, and how is lost; certainly no success to build on.
         return "lost"
-    return None if alive else "lost"
+    if alive or history.waits_for_restart(run, records.read_lines(run / "events.jsonl")[0]) is not None:
+        return None
+    return "lost"
 
 
 def _file_name(text: str) -> str:

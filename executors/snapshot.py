@@ -7,6 +7,7 @@ The training environment has no `model_trainer`, and the environment the server 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import py_compile
 import shutil
@@ -19,10 +20,27 @@ from ..trainer import contract
 from .paths import Home
 
 #: What the supervisor needs of this layer; each is standard library only (an import contract checks it).
-_EXECUTOR_MODULES = ("__init__", "host", "locking", "processes", "queueing", "supervisor", "sweeping")
+_EXECUTOR_MODULES = (
+    *(
+        "__init__",
+        "gpu_users",
+        "history",
+        "host",
+        "judging",
+        "locking",
+        "logcap",
+        "processes",
+        "queueing",
+        "recovering",
+    ),
+    *("supervisor", "sweeping", "watching"),
+)
 
 #: What the supervisor imports beside them.
 _SUPERVISORS_OWN = ("__init__.py", "trainer/__init__.py", "trainer/records.py")
+
+#: nvidia-ml-py's one module, pure Python: a supervisor can't count on the server's packages.
+_NVML = "pynvml.py"
 
 #: Making a copy takes milliseconds.
 _HALF_MADE_SECONDS = 3600.0
@@ -46,6 +64,8 @@ def snapshot(home: Home) -> Path:
             if name.startswith("executors/") or name in _SUPERVISORS_OWN:
                 # Else each supervisor would compile them anew in its own copy: a sixth of a launch.
                 py_compile.compile(str(target), dfile=name, quiet=2)
+        if (nvml := importlib.util.find_spec("pynvml")) is not None and nvml.origin is not None:
+            shutil.copyfile(nvml.origin, building / _NVML)
         try:
             building.rename(folder)
         except OSError:
@@ -53,6 +73,11 @@ def snapshot(home: Home) -> Path:
             if not folder.is_dir():
                 raise
     return folder
+
+
+def for_run(snapshot: Path, target: Path, *, gpus: bool) -> None:
+    """Copy a snapshot into a run's folder; what asks the driver about GPUs (0.3 MB) only where it will be asked."""
+    shutil.copytree(snapshot, target, ignore=None if gpus else shutil.ignore_patterns(_NVML))
 
 
 def _tidy(folder: Path) -> None:

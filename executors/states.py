@@ -1,8 +1,9 @@
 """How a run stands: a tagged union, each variant with only its valid fields, derived from the run's records.
 
 Nothing is guessed. `exit.json` is the terminal record and counts first; without it a held lock means alive, and a free
-lock means that the supervisor died without a word: `lost`. No lock file at all means that the run belongs to another
-state folder or machine, which can't be seen from here: `unreachable`.
+lock means that the supervisor died without a word: `lost`, or, where the machine restarted and the run's policy is to
+go on, `queued` until it has its next supervisor. No lock file at all means that the run belongs to another state folder
+or machine, which can't be seen from here: `unreachable`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..trainer import records
+from . import history
 from .paths import RunPaths
-from .sweeping import lost_reason
 
 EndedBy = Literal["planned_end", "early_stopping", "request", "guard", "deadline"]
 Reason = Literal[
@@ -97,6 +98,13 @@ RunState = Annotated[
     Field(discriminator="status"),
 ]
 
+#: Events that say how a run stands.
+_TELLING = frozenset(
+    {"starting", "queued", "leased", "running", "stopping", "killing", "hung", "recovering", "interrupted", "ended"}
+)
+
+_RESTARTS = "it goes on when a Model Trainer server starts, or by `model-trainer runs restart`"
+
 #: Outcomes; each is sticky.
 TERMINAL = ("succeeded", "failed", "cancelled", "lost")
 
@@ -116,12 +124,16 @@ def read_state(run: RunPaths) -> RunState:
     if not alive:
         if not run.lock.exists():
             return Unreachable(since=str(events[-1]["at"]) if events else "unknown")
-        return Lost(reason=cast("Reason", lost_reason(events)))
-    latest: dict[str, Any] = events[-1] if events else {}
+        if (why := history.waits_for_restart(run.root, events)) is not None:
+            return Queued(position=0, why=f"{why}; {_RESTARTS}")
+        return Lost(reason=cast("Reason", history.lost_reason(events)))
+    # Notices among the events (a hole in the log, a process that won't die) say nothing of the state.
+    nothing: dict[str, Any] = {}
+    latest = next((row for row in reversed(events) if row.get("event") in _TELLING), nothing)
     match latest:
         case {"event": "queued", "position": int() as position, "why": why}:
             return Queued(position=position, why=str(why))
-        case {"event": "stopping" | "killing"}:
+        case {"event": "stopping" | "killing" | "hung"}:
             return Stopping(why=str(latest.get("why", "grace is over")))
         case {"event": "running" | "ended"}:
             return Running()

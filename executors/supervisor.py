@@ -2,12 +2,14 @@
 
 `python -m trainer_snapshot.executors.supervisor RUN_FOLDER LOCKS_FOLDER LOCK_FD READY_FD`, standard library only, run
 from the snapshot in the run's own `code/` with everything imported at start. It waits for the run that this one comes
-after, then for its turn and its leases (`queueing`), then starts the trainer.
+after, then for its turn and its leases (`queueing`), then starts the trainer and waits for it (`watching`), says why
+it ended (`judging`), and where the policy has an answer to that (`recovering`) begins another attempt.
 
 Crash contract. It inherits the open-file-description lock of the run and holds it for life, so readers can tell a
 living run from a lost one without trusting a pid. Its child dies with it (PR_SET_PDEATHSIG), and whatever the child
-leaves behind is adopted (PR_SET_CHILD_SUBREAPER) and killed before the terminal record is written. `exit.json` is
-written once, last, atomically: with it the run is over, without it and with the lock free the run is lost.
+leaves behind is adopted (PR_SET_CHILD_SUBREAPER) and killed before the next attempt or the terminal record.
+`exit.json` is written once, last, atomically: with it the run is over, without it and with the lock free the run is
+lost, or, after a restart of the machine, waits for a server to start its next supervisor.
 """
 
 from __future__ import annotations
@@ -26,14 +28,18 @@ from pathlib import Path
 from typing import Any
 
 from ..trainer import records
-from . import host, processes, queueing, sweeping
+from . import history, host, judging, processes, queueing, recovering, sweeping
+from .watching import Heartbeat, Limits, Watch
 
 #: Seconds that a stopped child has to save a checkpoint before it is killed, unless run.json says otherwise.
 DEFAULT_GRACE = 120.0
 
-#: Seconds between two looks at the queue; at a trainer nobody has to look where the kernel has pidfds.
+#: What asks this supervisor to stop the run for the user. SIGTERM is for everybody else: a machine that shuts down, a
+#: scheduler that preempts, and that isn't the user's wish.
+STOP_SIGNAL = signal.SIGUSR1
+
+#: Seconds between two looks at the queue.
 _QUEUE_SECONDS = 0.2
-_LOOK_SECONDS = 5.0 if hasattr(os, "pidfd_open") else 0.25
 
 #: Seconds in which killed descendants must be gone; one in the kernel's hands may take for ever.
 _SWEEP_SECONDS = 30.0
@@ -43,16 +49,25 @@ class _StoppedError(Exception):
     """A stop was asked for before the trainer ran."""
 
 
+class _InterruptedError(Exception):
+    """The supervisor was sent SIGTERM while nothing of the run ran."""
+
+
 class Supervisor:
-    """The life of one run."""
+    """The life of one run, or what is left of it after a restart of the machine."""
 
     def __init__(self, run: Path, locks: Path) -> None:
         self.run = run
         self.locks = locks
         self.asked: dict[str, Any] = records.read_json(run / "run.json") or {}
-        self.attempt = 1
+        self.policy: dict[str, Any] | None = self.asked.get("recovery")
+        events, _ = records.read_lines(run / "events.jsonl")
+        self.history = [row for row in events if row.get("event") == "recovering"]
+        self.former = history.read(run, events)
+        self.attempt = max(1, self.former.attempt)
         self.stop_requested = False
-        self.deadline_passed = False
+        self.terminated = False
+        self._used = self.former.seconds
         self._started = host.monotonic()
         self._place: queueing.Place | None = None
         self._reserve = _Reserve(run / "exit.json")
@@ -63,52 +78,147 @@ class Supervisor:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def event(self, kind: str, **details: Any) -> None:
-        """Append to the run's history."""
-        seconds = round(host.monotonic() - self._started, 3)
-        records.append_line(self.run / "events.jsonl", {"at": host.now(), "t": seconds, "event": kind, **details})
+        """Append to the run's history; on a full disk the history has a gap, and the run goes on."""
+        with contextlib.suppress(OSError):
+            self._append(kind, **details)
 
     def announce(self) -> None:
-        """Say who supervises: from here on the run can be stopped."""
+        """Say who supervises: from here on the run can be stopped.
+
+        Raises:
+            OSError: it can't be written, and nobody could ever stop the run.
+        """
         me = host.current()
         named = {"pid": me.pid, "start": me.start_ticks, "boot": me.boot}
-        self.event("starting", attempt=self.attempt, supervisor=named)
+        self._append(
+            "starting", attempt=self.attempt, supervisor=named, stop_signal=int(STOP_SIGNAL), clock=host.monotonic()
+        )
 
     def supervise(self) -> None:
-        """Wait for the turn, start the trainer, wait for it, clean up, write the terminal record."""
+        """Wait for the turn, train, recover what can be recovered, clean up, write the terminal record."""
         try:
             outcome, code = self._live()
         except _StoppedError:
             outcome, code = {"cancelled": "request"}, None
+        except _InterruptedError:
+            if (self.policy or {}).get("interrupted") == "resume":
+                # No record: a server that starts brings it back to the queue.
+                self._close_place()
+                self.event("interrupted", why="the supervisor was sent SIGTERM while the run waited")
+                return
+            outcome, code = {"failed": "preempted", "detail": "SIGTERM from outside while the run waited"}, None
         except OSError as error:
             self._sweep()
             reason = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unknown"
             outcome, code = {"failed": reason, "detail": f"the supervisor could not go on: {error}"}, None
-        if self._place is not None:
-            self._place.close()
+        self._close_place()
         self._finish(outcome, code)
 
     def _live(self) -> tuple[dict[str, Any], int | None]:
         """The outcome, and the trainer's exit status if it ran."""
         if (failed := self._wait_for_predecessor()) is not None:
             return {"failed": "dependency", "detail": failed}, None
+        if self.former.began:
+            # The machine restarted, or this supervisor's predecessor would have recorded an end.
+            failure = recovering.Failure(history.REBOOT, self.former.step)
+            outcome = {"failed": failure.reason, "detail": "the machine restarted while it ran"}
+            if not self._recovers(failure, outcome):
+                return outcome, None
         self._wait_for_turn()
-        folder = self.run / "attempts" / str(self.attempt)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        config = self.run / "config.yaml"
-        if config.exists():
-            shutil.copyfile(config, folder / "config.yaml")
+        while True:
+            outcome, code, failure = self._try()
+            if failure is None or not self._recovers(failure, outcome):
+                return outcome, code
+
+    def _recovers(self, failure: recovering.Failure, outcome: dict[str, Any]) -> bool:
+        """Whether another attempt follows: then it is the current one, told, and the pause before it is over."""
+        step = recovering.decide(self.policy, failure, self.history)
+        if isinstance(step, recovering.GiveUp):
+            if step.why:
+                outcome["detail"] = f"{outcome.get('detail', '')}; not recovered: {step.why}".removeprefix("; ")
+            return False
+        self.attempt += 1
+        told = {
+            "attempt": self.attempt,
+            "reason": failure.reason,
+            "detail": str(outcome.get("detail", ""))[:500],
+            "step": failure.step,
+            "does": step.does,
+            "changes": {name: list(change) for name, change in step.changes.items()},
+        }
+        self.history.append(told)
+        self.event("recovering", **told)
+        # The SIGTERM that ended the attempt is answered by the next one.
+        self.terminated = False
+        self._pause(step.pause)
+        return True
+
+    def _try(self) -> tuple[dict[str, Any], int | None, recovering.Failure | None]:
+        """One attempt: its outcome, exit status, and the failure where it is one that might be recovered from."""
+        folder = self._prepare()
         if self.stop_requested:
             raise _StoppedError
+        if self.terminated:
+            raise _InterruptedError
         try:
             child = self._start(folder)
         except OSError as error:
-            return {"failed": "launch_failed", "detail": f"{self.asked['argv'][0]}: {error.strerror}"}, None
-        self.event("running", attempt=self.attempt, pid=child.pid)
-        code = self._wait(child)
+            return {"failed": "launch_failed", "detail": f"{self.asked['argv'][0]}: {error.strerror}"}, None, None
+        began = host.monotonic()
+        self.event("running", attempt=self.attempt, pid=child.pid, clock=began)
+        watch = Watch(
+            child,
+            folder,
+            self._limits(began),
+            asked_to_stop=lambda: "request" if self.stop_requested else "preempted" if self.terminated else None,
+            event=self.event,
+            rest=self._rest,
+        )
+        code = watch.wait()
+        self._used += host.monotonic() - began
         self._sweep()
+        outcome = judging.judge(folder, code, watch, max_hours=self.asked.get("max_hours"))
         ended = {"code": code if code >= 0 else None, "signal": -code if code < 0 else None, "at": host.now()}
-        records.write_json(folder / "exit.json", ended)
-        return self._judge(folder, code), code
+        with contextlib.suppress(OSError):
+            records.write_json(folder / "exit.json", {**ended, "outcome": outcome})
+        if "failed" not in outcome:
+            return outcome, code, None
+        beat: Heartbeat = watch.heartbeat
+        by_us = watch.stopped_for == "preempted"
+        return outcome, code, recovering.Failure(outcome["failed"], beat.step, beat.phase, machine_ends=by_us)
+
+    def _prepare(self) -> Path:
+        """The attempt's folder, with its config and what is different about it."""
+        folder = self.run / "attempts" / str(self.attempt)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config = self.run / "config.yaml"
+        changes: dict[str, list[Any]] = {}
+        for row in self.history:
+            for name, (old, new) in row.get("changes", {}).items():
+                changes[name] = [changes[name][0] if name in changes else old, new]
+        if config.exists() and changes:
+            text = config.read_text(encoding="utf-8")
+            changed = recovering.with_training(text, {name: new for name, (_, new) in changes.items()})
+            (folder / "config.yaml").write_text(changed, encoding="utf-8")
+        elif config.exists():
+            shutil.copyfile(config, folder / "config.yaml")
+        last = self.history[-1] if self.history else None
+        why = None if last is None else {name: last.get(name) for name in ("reason", "detail", "step", "does")}
+        record = {"number": self.attempt, "resume": self.attempt > 1, "changes": changes, "why": why}
+        records.write_json(folder / "attempt.json", record)
+        return folder
+
+    def _limits(self, began: float) -> Limits:
+        hours: float | None = self.asked.get("max_hours")
+        stall: float | None = self.asked.get("stall_minutes")
+        total = hours * 3600 if hours else float("inf")
+        return Limits(
+            # The time in the queue is not the run's; that of former attempts is.
+            deadline=began + total - self._used if hours else None,
+            total=total,
+            grace=self.asked.get("grace_seconds") or DEFAULT_GRACE,
+            stall=None if stall is None else stall * 60,
+        )
 
     def _wait_for_predecessor(self) -> str | None:
         """Wait for the success of the run that this one comes after; what to say if it didn't succeed."""
@@ -141,11 +251,15 @@ class Supervisor:
 
         Raises:
             _StoppedError: it was.
+            _InterruptedError: SIGTERM came.
         """
-        if not self.stop_requested:
-            self._rest(seconds)
+        give_up = host.monotonic() + seconds
+        while not self.stop_requested and not self.terminated and (left := give_up - host.monotonic()) > 0:
+            self._rest(left)
         if self.stop_requested:
             raise _StoppedError
+        if self.terminated:
+            raise _InterruptedError
 
     def _rest(self, seconds: float, *until: int) -> None:
         """Wait until a signal comes, one of the descriptors is ready, or the time is over."""
@@ -170,58 +284,14 @@ class Supervisor:
                 preexec_fn=processes.tied_to_us(),  # noqa: PLW1509  this process has one thread
             )
 
-    def _wait(self, child: subprocess.Popen[bytes]) -> int:
-        """The child's exit status, after TERM on request or at the deadline, and KILL after the grace."""
-        hours: float | None = self.asked.get("max_hours")
-        # From now on: the time in the queue is not the run's.
-        deadline = host.monotonic() + hours * 3600 if hours else None
-        grace: float = self.asked.get("grace_seconds") or DEFAULT_GRACE
-        kill_at: float | None = None
-        exits = [os.pidfd_open(child.pid)] if hasattr(os, "pidfd_open") else []
-        try:
-            while (code := child.poll()) is None:
-                now = host.monotonic()
-                if kill_at is None and deadline is not None and now >= deadline:
-                    self.deadline_passed = True
-                if kill_at is None and (self.stop_requested or self.deadline_passed):
-                    self.event("stopping", why="deadline" if self.deadline_passed else "request", grace_seconds=grace)
-                    processes.send(child.pid, signal.SIGTERM)
-                    kill_at = now + grace
-                elif kill_at is not None and now >= kill_at:
-                    self.event("killing")
-                    processes.send(child.pid, signal.SIGKILL)
-                    kill_at = now + grace
-                next_look = min(at for at in (kill_at or deadline, now + _LOOK_SECONDS) if at is not None)
-                self._rest(max(0.0, next_look - now), *exits)
-        finally:
-            for descriptor in exits:
-                os.close(descriptor)
-        return code
-
     def _sweep(self) -> None:
         """Kill every descendant that the child left behind."""
         if left := processes.end_descendants(_SWEEP_SECONDS):
             self.event("unkillable", pids=left[:20])
 
-    def _judge(self, folder: Path, code: int) -> dict[str, Any]:
-        """The outcome: success needs exit 0, the trainer's own word, and a validated output."""
-        try:
-            result = records.read_json(folder / "result.json") or {}
-        except ValueError:
-            result = {}
-        said = result.get("outcome")
-        if code == 0 and said == "succeeded":
-            return {"succeeded": result.get("ended_by", "planned_end")}
-        if self.deadline_passed:
-            return {"failed": "timeout", "detail": f"max_hours {self.asked.get('max_hours')} passed"}
-        if self.stop_requested:
-            return {"cancelled": "request"}
-        if said == "failed":
-            return {"failed": result.get("reason", "unknown"), "detail": result.get("detail", "")}
-        if code == 0:
-            return {"failed": "incomplete", "detail": "the trainer exited 0 without saying that it reached the end"}
-        what = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit status {code}"
-        return {"failed": "unknown", "detail": f"the trainer ended with {what} and left no result"}
+    def _close_place(self) -> None:
+        if self._place is not None:
+            self._place.close()
 
     def _finish(self, outcome: dict[str, Any], code: int | None) -> None:
         record = {
@@ -231,9 +301,13 @@ class Supervisor:
             "at": host.now(),
             "seconds": round(host.monotonic() - self._started, 3),
         }
-        with contextlib.suppress(OSError):
-            self.event("ended", **outcome)
+        self.event("ended", **outcome)
         self._reserve.write(record)
+
+    def _append(self, kind: str, **details: Any) -> None:
+        now = host.monotonic()
+        row = {"at": host.now(), "t": round(now - self._started, 3), "event": kind, **details}
+        records.append_line(self.run / "events.jsonl", row)
 
 
 class _Reserve:
@@ -274,8 +348,13 @@ def main(arguments: list[str]) -> None:
     def request_stop(_number: int, _frame: object) -> None:
         supervisor.stop_requested = True
 
+    def terminate(_number: int, _frame: object) -> None:
+        supervisor.terminated = True
+
     on_stop: Callable[[int, object], None] = request_stop
-    signal.signal(signal.SIGTERM, on_stop)
+    on_term: Callable[[int, object], None] = terminate
+    signal.signal(STOP_SIGNAL, on_stop)
+    signal.signal(signal.SIGTERM, on_term)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     processes.detach()

@@ -2,9 +2,9 @@
 
 A supervisor's own child dies with it, but what that child started may live on, holding a GPU. Every process of a run
 carries `MODEL_TRAINER_RUN=<id>` in the environment that it was started with, which the kernel keeps; one that
-wiped it is out of our reach. A run is swept only when its lock file is here and free: then its supervisor is dead for
-good, because the lock is only ever inherited, never taken again. Sweepers keep out of each other's way by a lock of
-their own; the run's lock they only probe, so that a lost run never looks alive.
+wiped it is out of our reach. A run is swept only when its lock file is here and free: then its supervisor is dead.
+The lock is only ever inherited, and taken again only for a run that waits for its next supervisor, under the sweepers'
+lock (`local.restart`). The run's own lock sweepers only probe, so that a lost run never looks alive.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..trainer import records
-from . import host, locking
+from . import history, host, locking
 
 #: Names the run in the environment of each of its processes.
 MARK = "MODEL_TRAINER_RUN"
@@ -30,34 +31,39 @@ KILL_SECONDS = 10.0
 def sweep(run: Path, locks: Path) -> bool:
     """End what a dead supervisor left of `run`, and record it as lost; True if nothing of it is left running.
 
-    A living run is left alone (False), so is one whose lock is not of this machine. The folder may be gone.
+    A living run is left alone (False), so is one whose lock is not of this machine. One that waits for its next
+    supervisor after a restart of the machine is not lost: only what is left of it ends. The folder may be gone.
     """
     lock = locks / f"{run.name}.lock"
-    if not lock.exists() or records.is_locked(lock):
+    if not lock.exists():
         return False
     with contextlib.suppress(BlockingIOError), locking.holding(locks / "sweep.lock"):
+        # Asked under the lock: meanwhile the run may have got its next supervisor.
+        if records.is_locked(lock):
+            return False
         clean = kill_marked(run.name)
         if clean and run.is_dir() and not (run / "exit.json").exists():
-            _record(run)
+            events, _ = records.read_lines(run / "events.jsonl")
+            if history.waits_for_restart(run, events) is None:
+                _record(run, events)
         return clean
     return False
 
 
 def kill_marked(run_id: str, seconds: float = KILL_SECONDS) -> bool:
     """Kill every process of a run until none is found; False if some are still there after `seconds`."""
-    mark = f"{MARK}={run_id}".encode()
     give_up = host.monotonic() + seconds
-    while _kill_once(mark):
+    while True:
+        found = False
+        for _, process in marked(run_id):
+            found = True
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        if not found:
+            return True
         if host.monotonic() > give_up:
             return False
         time.sleep(0.02)
-    return True
-
-
-def lost_reason(events: list[dict[str, Any]]) -> str:
-    """Why a run without a terminal record and without a supervisor ended: the machine restarted, or only that died."""
-    boots = [row["supervisor"]["boot"] for row in events if "supervisor" in row]
-    return "reboot" if boots and boots[-1] != host.boot_id() else "supervisor_killed"
 
 
 def tidy(runs: Path, locks: Path) -> None:
@@ -69,11 +75,10 @@ def tidy(runs: Path, locks: Path) -> None:
             shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _record(run: Path) -> None:
-    events, _ = records.read_lines(run / "events.jsonl")
+def _record(run: Path, events: list[dict[str, Any]]) -> None:
     attempts = [row["attempt"] for row in events if "attempt" in row]
     record = {
-        "outcome": {"lost": lost_reason(events)},
+        "outcome": {"lost": history.lost_reason(events)},
         "exit_code": None,
         "attempt": attempts[-1] if attempts else 0,
         "at": host.now(),
@@ -85,9 +90,9 @@ def _record(run: Path) -> None:
         records.write_json(run / "exit.json", record)
 
 
-def _kill_once(mark: bytes) -> bool:
-    """Kill the processes that carry `mark`; whether there were any."""
-    found = False
+def marked(run_id: str) -> Iterator[tuple[int, int]]:
+    """Every other process of a run: its pid, and a pidfd that is open until the next one is asked for."""
+    mark = f"{MARK}={run_id}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         pid = int(entry.name)
         if pid == os.getpid():
@@ -99,11 +104,9 @@ def _kill_once(mark: bytes) -> bool:
             continue
         try:
             if mark in (entry / "environ").read_bytes().split(b"\0"):
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-                found = True
+                yield pid, process
         except OSError:
             # Somebody else's, or gone meanwhile.
             continue
         finally:
             os.close(process)
-    return found

@@ -17,7 +17,7 @@ from .wire import Wire, take_wire
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..tools.spec import ToolSpec
+    from ..tools.spec import Opened, ToolSpec
     from .app import ModelTrainerServer
 
 
@@ -37,22 +37,34 @@ def serve(workspace: Path | None, tools: Sequence[ToolSpec] | None = None) -> in
     from ..tools import TOOLS
     from .app import build_server, try_open_app
 
-    server = build_server(try_open_app(workspace), TOOLS if tools is None else tools)
+    opened = try_open_app(workspace)
+    server = build_server(opened, TOOLS if tools is None else tools)
     gc.freeze()
     gc.enable()
-    anyio.run(_converse, server, wire, leaving)
+    anyio.run(_converse, server, opened, wire, leaving)
     leaving.now()
 
 
-async def _converse(server: ModelTrainerServer, wire: Wire, leaving: Leaving) -> None:
+async def _converse(server: ModelTrainerServer, opened: Opened, wire: Wire, leaving: Leaving) -> None:
+    from functools import partial
+
     import anyio
+    import anyio.to_thread
     from anyio.lowlevel import current_token
 
+    from ..services.app import App
+    from ..services.runs.restarting import restart_interrupted
     from .eras import serve_both_eras
     from .wire import streams
 
     token = current_token()
     with anyio.CancelScope() as scope:
         leaving.on_leave(lambda: anyio.from_thread.run_sync(scope.cancel, token=token))
-        async with streams(wire, leaving.input_ended) as (incoming, outgoing):
+        async with streams(wire, leaving.input_ended) as (incoming, outgoing), anyio.create_task_group() as group:
+            if isinstance(opened, App):
+                # In a thread that the end of the process need not wait for: a supervisor that it is about to start
+                # either stands, or leaves the run for the next server.
+                restart = partial(restart_interrupted, opened)
+                group.start_soon(partial(anyio.to_thread.run_sync, restart, abandon_on_cancel=True))
             await serve_both_eras(server.protocol, incoming, outgoing)
+            group.cancel_scope.cancel()

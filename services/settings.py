@@ -49,6 +49,9 @@ class Settings(BaseModel):
     cpu_slots: Annotated[
         Integer, Field(ge=1, le=64, description="How many runs train on the CPU at once; others wait in a queue")
     ] = 1
+    share_gpus: Annotated[
+        StrictBool, Field(description="Runs may start on a GPU that other people's processes use too")
+    ] = False
     inherit_env: Annotated[
         tuple[VariableName, ...],
         Field(description="Further variables that a run inherits (names only, HF_TOKEN for one)"),

@@ -42,6 +42,13 @@ class Driver:
         ctypes.cast(ctypes.pointer(handle._obj), ctypes.POINTER(ctypes.c_size_t))[0] = index.value + 1
         return pynvml.NVML_SUCCESS
 
+    def nvmlDeviceGetHandleByUUID(self, uuid: Any, handle: Any) -> int:  # noqa: N802
+        for index, card in enumerate(self.cards):
+            if card.uuid.encode() == uuid.value:
+                ctypes.cast(ctypes.pointer(handle._obj), ctypes.POINTER(ctypes.c_size_t))[0] = index + 1
+                return pynvml.NVML_SUCCESS
+        return pynvml.NVML_ERROR_NOT_FOUND
+
     def _card(self, handle: Any) -> Card:
         return self.cards[ctypes.cast(ctypes.pointer(handle), ctypes.POINTER(ctypes.c_size_t))[0] - 1]
 

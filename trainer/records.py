@@ -7,10 +7,12 @@ closes the torn line, readers skip what isn't a complete JSON object. Standard l
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,12 @@ Record = dict[str, Any]
 _FLOCK = "hhqqi4x"
 _OFD_GETLK = getattr(fcntl, "F_OFD_GETLK", 36)
 _OFD_SETLK = getattr(fcntl, "F_OFD_SETLK", 37)
+
+
+def clock() -> float:
+    """Seconds on a clock that never jumps and is the same in all processes of a boot, also across suspends."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.clock_gettime(boot_time) if boot_time is not None else time.monotonic()
 
 
 def write_json(path: Path, record: Record) -> None:
@@ -72,14 +80,20 @@ def read_json(path: Path) -> Record | None:
 
 
 def append_line(path: Path, record: Record) -> None:
-    """Append one JSON object as one line, closing a torn line first."""
+    """Append one JSON object as one line, closing a torn line first.
+
+    Raises:
+        OSError: there was no room for all of it; readers skip what is there of it.
+    """
     line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line
-        os.write(descriptor, line)
+        if os.write(descriptor, line) < len(line):
+            # The next writer closes what is torn now.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
 

@@ -17,7 +17,7 @@ from .text import check_plain
 
 #: Sections that an override changes key by key; everything else it replaces whole, so that
 #: `{"eval_dataset": {"path": …}}` doesn't keep the fraction it stands against.
-_MERGED = frozenset(("model", "peft", "training", "resources", "guards", "evaluation", "tracking"))
+_MERGED = frozenset(("model", "peft", "training", "resources", "guards", "recovery", "evaluation", "tracking"))
 
 #: Keys of `training` and `peft` whose null differs from their default.
 _NULLABLE = frozenset(name for name, bound in (TRAINING | PEFT).items() if bound.nullable) | {"pad_to_multiple_of"}

@@ -58,8 +58,6 @@ def _without_effect(check: _Check) -> None:
     config = check.config
     if config.evaluation.metrics != Evaluation().metrics:
         check.warn("evaluation.metrics", "it has no effect in this version: every metric that TRL logs is reported")
-    if config.guards.stall_minutes != "auto":
-        check.warn("guards.stall_minutes", "it has no effect in this version: no run is ended for being slow")
     if config.tracking.project is not None:
         check.warn(
             "tracking.project",

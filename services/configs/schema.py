@@ -126,6 +126,21 @@ class Guards(Section):
         return self
 
 
+class Recovery(Section):
+    """What a run does by itself after a failure, each as a new attempt; method, data and effective batch stay."""
+
+    interrupted: Annotated[
+        Literal["resume", "stop"], Field(description="After preemption or a restart of the machine")
+    ] = "resume"
+    oom_gpu: Annotated[
+        Literal["shrink_batch", "stop"],
+        Field(description="Out of GPU memory: smaller batch, more accumulation, then gradient checkpointing"),
+    ] = "shrink_batch"
+    communication_retries: Annotated[
+        Integer, Field(ge=0, le=10, description="Tries after a failed connection (ranks, Hub)")
+    ] = 2
+
+
 class Evaluation(Section):
     metrics: Annotated[
         list[Literal["loss", "mean_token_accuracy", "entropy"]], Field(description="Metrics to report")
@@ -154,6 +169,7 @@ class Config(Section):
     training: Annotated[dict[str, Any], Field(description="The method's own TRL config fields")] = {}
     resources: Annotated[Resources, Field(description="Where, on what and how long")] = Resources()
     guards: Annotated[Guards, Field(description="What ends a run that goes wrong")] = Guards()
+    recovery: Annotated[Recovery, Field(description="What is recovered without asking")] = Recovery()
     evaluation: Annotated[Evaluation, Field(description="What is measured")] = Evaluation()
     tracking: Annotated[Tracking, Field(description="Where else metrics go")] = Tracking()
     environment: Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,31}$", description="Training environment")] = (

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import anyio.to_thread
 from pydantic import Field
 
+from ...executors import recovering
 from ...executors.errors import RunError
 from ...executors.paths import RunPaths
 from ..app import App
@@ -99,7 +100,15 @@ async def training_launch(
         versions=environment.versions,
         pool=pool,
         after=after,
+        recovery=_recovery(config),
+        stall_minutes=None if config.guards.stall_minutes == "auto" else config.guards.stall_minutes,
     )
+
+
+def _recovery(config: Config) -> dict[str, Any]:
+    """The policy as run.json holds it, with the numbers that recovering may change."""
+    numbers = {name: config.training[name] for name in recovering.DEFAULTS if name in config.training}
+    return {**config.recovery.model_dump(), "training": numbers}
 
 
 def launched(run: RunPaths, digest: str, *, already: bool = False, warnings: list[str] | None = None) -> LaunchResult:

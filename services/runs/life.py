@@ -17,11 +17,11 @@ from typing import Any, Literal
 import anyio
 import anyio.to_thread
 
-from ...executors import local, states, sweeping
+from ...executors import host, local, states, sweeping
 from ...executors.errors import RunError
 from ...executors.host import monotonic
 from ...executors.locking import waiting_for
-from ...executors.paths import RUN_ID, RunPaths
+from ...executors.paths import RUN_ID, RunPaths, refuse_newer
 from ...executors.queueing import Pool
 from ...executors.states import RunState
 from ...trainer import records
@@ -62,6 +62,10 @@ class Launch:
     """The GPUs or CPU slots it waits for; None starts at once."""
     after: str | None = None
     """The run whose success it waits for."""
+    recovery: dict[str, Any] | None = None
+    """The policy by which the supervisor recovers (`executors/recovering.py`); None recovers nothing."""
+    stall_minutes: float | None = None
+    """Minutes without a step that count as hung; None: by the usual step."""
     grace_seconds: float | None = None
     """How long a stopped trainer may save before it is killed; None: the supervisor's default."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -98,7 +102,8 @@ async def start_once(app: App, launch: Launch, former: Callable[[], RunPaths | N
         "schema": SCHEMA_VERSION,
         "id": run_id,
         "kind": launch.kind,
-        "created": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "created": host.now(),
+        "clock": {"boot": host.boot_id(), "at": host.monotonic()},
         "where": "local",
         "argv": [str(launch.python), "-m", f"{SNAPSHOT_PACKAGE}.trainer", launch.kind],
         "request": launch.request,
@@ -108,6 +113,8 @@ async def start_once(app: App, launch: Launch, former: Callable[[], RunPaths | N
         "parent": launch.parent,
         "after": launch.after,
         "pool": None if launch.pool is None else launch.pool.record(),
+        "recovery": launch.recovery,
+        "stall_minutes": launch.stall_minutes,
         "grace_seconds": launch.grace_seconds,
         "versions": launch.versions or {},
     }
@@ -161,8 +168,10 @@ def asked(run: RunPaths) -> dict[str, Any]:
 
     Raises:
         RunError: its record is unreadable.
+        StateError: a newer version made the run (`newer_schema`).
     """
     record = read_record(run.run_json)
+    refuse_newer(run.id, record or {})
     if record is None or not isinstance(record.get("kind"), str) or not isinstance(record.get("request", {}), dict):
         raise RunError(
             "run_not_found",
@@ -172,10 +181,19 @@ def asked(run: RunPaths) -> dict[str, Any]:
     return record
 
 
-def began(record: dict[str, Any]) -> datetime | None:
-    """When the run of this record was made; None where it doesn't say."""
+def began(record: dict[str, Any]) -> float | None:
+    """How many seconds ago the run of this record was made; None where it doesn't say.
+
+    By the clock that never jumps. What was made before the machine restarted, on another one, or by a version that
+    didn't note that clock has only the wall clock: negative, then, if that was put back meanwhile.
+    """
+    match record.get("clock"):
+        case {"boot": str(boot), "at": int() | float() as at} if boot == host.boot_id() and at <= host.monotonic():
+            return host.monotonic() - at
+        case _:
+            pass
     try:
-        return datetime.fromisoformat(record["created"])
+        return (datetime.fromisoformat(host.now()) - datetime.fromisoformat(record["created"])).total_seconds()
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -250,14 +268,16 @@ def find_by_key(app: App, key: str, kind: Kind) -> RunPaths | None:
 
 
 def find_same_config(app: App, digest: str) -> RunPaths | None:
-    """A training run of this config that is alive, or began less than ten minutes ago."""
-    now = datetime.now(UTC)
+    """A training run of this config that is alive, or began less than ten minutes ago.
+
+    One that began in the future by more than that, by a wall clock that was put back, didn't just begin.
+    """
     for run in all_runs(app):
         record = read_record(run.run_json)
         if record is None or record.get("config_digest") != digest:
             continue
-        created = began(record)
-        if created is not None and (now - created).total_seconds() < SAME_CONFIG_SECONDS:
+        ago = began(record)
+        if ago is not None and abs(ago) < SAME_CONFIG_SECONDS:
             return run
         if not states.is_over(states.read_state(run)):
             return run

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio.to_thread
 from pydantic import Field
 
-from ...executors.errors import ArgumentError, RunError
+from ...executors.errors import ArgumentError, RunError, StateError
 from ...executors.paths import RUN_ID
 from ...executors.states import is_over
 from ..app import App
 from ..calls import as_call
 from ..result import Frozen, Result
 from . import life as runs
+from .restarting import restarted_since_boot
 
 #: Files of one run that are counted; a run has a few dozen.
 _FILES = 10_000
 
-#: Damaged runs that an answer names.
+#: Damaged runs, and restarted ones, that an answer names.
 _DAMAGED = 10
+_RESTARTED = 10
 
 Status = Literal["live", "queued", "succeeded", "failed", "cancelled", "lost"]
 
@@ -43,10 +47,16 @@ class RunList(Result):
     runs: list[RunLine]
     total: Annotated[int, Field(description="Runs that match, on all pages")]
     next_cursor: Annotated[str | None, Field(description="Pass it as cursor for the next page")] = None
+    restarted: Annotated[list[str], Field(description="What a restart of the machine interrupted, and its next")] = []
     damaged: Annotated[list[str], Field(description="Runs whose record can't be read: on no page, not counted")] = []
 
     def body(self) -> str:
-        damaged = [f"Damaged, their run.json can't be read: {', '.join(self.damaged)}"] if self.damaged else []
+        damaged = (
+            [f"Can't be read, damaged or of a newer version (get_run says which): {', '.join(self.damaged)}"]
+            if self.damaged
+            else []
+        )
+        damaged = [*(f"After the machine's restart: {line}" for line in self.restarted), *damaged]
         if not self.runs:
             return "\n".join(["No runs match.", *damaged])
         lines = [f"Showing {len(self.runs)} of {self.total} runs, the newest first:"]
@@ -89,7 +99,7 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
     for run in runs.all_runs(app):
         try:
             record = runs.asked(run)
-        except RunError:
+        except (RunError, StateError):
             damaged.append(run.id)
             continue
         request = record.get("request", {})
@@ -121,6 +131,8 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
                 disk_bytes=disk_use(run.root),
             )
         )
+    # Told on the first page only.
+    restarted = restarted_since_boot(app)[-_RESTARTED:] if cursor is None else []
     last = shown[-1].run_id if shown and more else None
     if not shown:
         next_step = "plan_training(dataset=…) begins a new one." if total == 0 else "list_runs() shows the first page."
@@ -130,11 +142,27 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
         next_step = f"{page} shows the next page; get_run(run_id=…) shows one."
     else:
         next_step = f"get_run(run_id={shown[0].run_id!r}) shows the newest."
-    return RunList(runs=shown, total=total, next_cursor=last, damaged=damaged[:_DAMAGED], next_step=next_step)
+    return RunList(
+        runs=shown, total=total, next_cursor=last, damaged=damaged[:_DAMAGED], restarted=restarted, next_step=next_step
+    )
 
 
-def disk_use(folder: Path) -> int | None:
-    """Bytes of the files in a folder and below; None where there are too many to count while somebody waits."""
+@dataclass(frozen=True)
+class DiskTotals:
+    """What all runs take, and what is left where they lie, in bytes."""
+
+    used: int
+    free: int
+
+
+def disk_totals(app: App) -> DiskTotals:
+    """Of everything in the runs folder, also what is just being made or removed; reads every folder of every run."""
+    used = disk_use(app.home.runs, at_most=None)
+    return DiskTotals(used=used or 0, free=shutil.disk_usage(app.home.runs).free)
+
+
+def disk_use(folder: Path, *, at_most: int | None = _FILES) -> int | None:
+    """Bytes of the files in a folder and below; None where there are more than `at_most`: too many to wait for."""
     total = files = 0
     folders = [str(folder)]
     while folders:
@@ -149,7 +177,7 @@ def disk_use(folder: Path) -> int | None:
         except FileNotFoundError:
             # A checkpoint may be rotated away meanwhile.
             continue
-        if files > _FILES:
+        if at_most is not None and files > at_most:
             return None
     return total
 

@@ -7,7 +7,7 @@ passes may still not fit (plan_training estimates that); one that is refused can
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...executors.errors import ModelError, RunError
@@ -53,7 +53,9 @@ def find_room(app: App, config: Config) -> Pool:
         RunError: `not_enough` disk, memory, GPUs or GPU memory, with the numbers.
         ModelError: the model's folder has no whole safetensors.
     """
-    return room_for(config, need_of(config), look_at_hardware(app.home), app.settings.cpu_slots, leased(app.home))
+    settings, hardware = app.settings, look_at_hardware(app.home)
+    pool = room_for(config, need_of(config), hardware, settings.cpu_slots, leased(app.home))
+    return replace(pool, shared=settings.share_gpus)
 
 
 def need_of(config: Config) -> Need:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -11,18 +10,20 @@ from pydantic import Field
 from ...executors import states
 from ...executors.paths import RunPaths
 from ...executors.states import RunState
+from ...trainer import records
 from ..app import App, Progress, no_progress
-from ..calls import as_call
 from ..result import Frozen, Result
 from ..untrusted import clean, quote
 from . import life as runs
 from . import logs
+from .next_steps import next_step
 
 #: What a failed run's log tail may take of an answer.
 _LOG_TAIL = 600
 
-#: Characters of a failure's detail.
+#: Characters of a failure's detail, and recoveries that an answer names.
 _DETAIL = 400
+_RECOVERIES = 5
 
 
 class RunProgress(Frozen):
@@ -47,6 +48,7 @@ class RunView(Result):
     resumed_from_step: Annotated[int | None, Field(description="Step at which it went on with its parent")] = None
     data_changed: Annotated[list[str], Field(description="Data files that changed since the parent trained")] = []
     dropped_rows: Annotated[int, Field(description="Training rows of which max_length left nothing to learn")] = 0
+    recoveries: Annotated[list[str], Field(description="What was recovered by itself, each a new attempt")] = []
     progress: RunProgress | None = None
     metrics: Annotated[dict[str, float], Field(description="Measured by the trainer at the end")] = {}
     output: Annotated[str | None, Field(description="Absolute path of the model or adapter")] = None
@@ -67,6 +69,7 @@ class RunView(Result):
                 f"Warning: {self.dropped_rows:,} training rows were dropped: cut to training.max_length, nothing of "
                 "them is left to learn"
             )
+        lines += [f"Recovered: {one}" for one in self.recoveries]
         if self.progress is not None and not states.is_over(self.state):
             eta = self.progress.eta_seconds
             lines.append(self.progress.message + (f", about {eta:.0f} s left" if eta is not None else ""))
@@ -123,6 +126,7 @@ def _view(run: RunPaths) -> RunView:
         resumed_from_step=result.get("resumed", {}).get("step"),
         data_changed=result.get("data_changed", []),
         dropped_rows=rows.get("dropped", 0),
+        recoveries=_recoveries(run),
         progress=_progress(run),
         metrics={name: value for name, value in measured.items() if value is not None},
         output=output["path"] if shows_output else None,
@@ -130,36 +134,17 @@ def _view(run: RunPaths) -> RunView:
         published=_published(result.get("published")) if succeeded else None,
         log_tail=_log_tail(run) if state.status in ("failed", "lost") else None,
         folder=str(run.root),
-        next_step=_next(run, asked, state),
+        next_step=next_step(run, asked, state),
     )
 
 
-def _after_push(call: dict[str, Any], state: RunState) -> str:
-    """What comes after a push; `call` are the arguments of push_adapter that it was made by."""
-    if state.status == "succeeded":
-        return f"get_run(run_id={call['run_id']!r}) shows the run that trained it."
-
-    def push_adapter(**more: object) -> str:
-        visibility = None if call["visibility"] == "private" else call["visibility"]
-        return as_call("push_adapter", **{**call, "visibility": visibility, **more})
-
-    look = push_adapter(confirm=None, dry_run=True)
-    match state:
-        case states.Failed(reason="auth"):
-            return f"The human runs `hf auth login` with write access; then {push_adapter()} goes on."
-        case states.Failed(reason="budget"):
-            return f"The human settles it with the Hub (billing, storage); then {push_adapter()} goes on."
-        case states.Failed(reason="guard" | "bad_data" | "incomplete"):
-            return f"{look} shows what would go out now, and needs a new yes."
-        case states.Cancelled():
-            return f"{look} says whether it got there all the same, and needs a new yes."
-        case _:
-            return f"{push_adapter()} goes on: what is there already is not sent again; {look} says what is there."
-
-
 def harmless_state(state: RunState) -> RunState:
-    """The state with what an exception said made fit to quote: it may hold a token or a terminal code."""
-    return state.model_copy(update={"detail": quote(state.detail, _DETAIL)}) if state.status == "failed" else state
+    """The state with what others wrote made fit to quote: an exception may hold a token, a process any name."""
+    if isinstance(state, states.Failed):
+        return state.model_copy(update={"detail": quote(state.detail, _DETAIL)})
+    if isinstance(state, states.Queued | states.Stopping):
+        return state.model_copy(update={"why": clean(state.why, _DETAIL)})
+    return state
 
 
 def _say(state: RunState) -> str:
@@ -178,6 +163,19 @@ def _say(state: RunState) -> str:
             return state.status
 
 
+def _recoveries(run: RunPaths) -> list[str]:
+    """The newest recoveries, a line each: why, where, and what the new attempt does differently."""
+    rows = [row for row in records.read_lines(run.events)[0] if row.get("event") == "recovering"]
+    lines = [
+        f"attempt {row.get('attempt')}, after {row.get('reason')}"
+        + (f" at step {row['step']}" if row.get("step") is not None else "")
+        + f": {clean(str(row.get('does')), 300)}"
+        for row in rows[-_RECOVERIES:]
+    ]
+    more = len(rows) - len(lines)
+    return [*([f"{more} earlier ones"] if more else []), *lines]
+
+
 def _progress(run: RunPaths) -> RunProgress | None:
     said = runs.read_progress(run)
     if said is None:
@@ -191,13 +189,13 @@ def _progress(run: RunPaths) -> RunProgress | None:
 
 
 def _elapsed(run: RunPaths, asked: dict[str, Any], state: RunState) -> float | None:
-    """Seconds from launch to the end by the supervisor's clock; while it lives, by the wall clock."""
+    """Seconds from launch to the end by the supervisor's clock; while it lives, to now."""
     if states.is_over(state):
         record = runs.read_record(run.exit_json)
         seconds = (record or {}).get("seconds")
         return seconds if isinstance(seconds, int | float) else None
-    created = runs.began(asked)
-    return None if created is None else max(0.0, round((datetime.now(UTC) - created).total_seconds(), 1))
+    ago = runs.began(asked)
+    return None if ago is None else max(0.0, round(ago, 1))
 
 
 def _load_lines(output: dict[str, Any], model: str) -> list[str]:
@@ -226,49 +224,3 @@ def _published(record: dict[str, Any] | None) -> str | None:
 def _log_tail(run: RunPaths) -> str | None:
     lines = logs.read(run.latest_attempt().log, None, 6, None).lines
     return "\n".join(lines)[-_LOG_TAIL:] or None
-
-
-def _next(run: RunPaths, asked: dict[str, Any], state: RunState) -> str:
-    run_id, config = run.id, run.config
-    if not states.is_over(state):
-        return f"get_run(run_id={run_id!r}, wait_seconds=45) waits for its end."
-    if asked["kind"] == "push":
-        return _after_push(asked["request"]["call"], state)
-    if asked["kind"] == "inspect":
-        return (
-            "inspect_dataset with the same arguments answers from this run."
-            if state.status == "succeeded"
-            else ("Correct the data and call inspect_dataset again.")
-        )
-    match state:
-        case states.Succeeded():
-            return (
-                f"sample_model(run_id={run_id!r}, prompts=[…]) compares it with the base; "
-                f"tail_metrics(run_id={run_id!r}) shows how it learned."
-            )
-        case states.Failed(reason="bad_config" | "bad_data"):
-            return f"write_config(run={run_id!r}, path=…, overrides={{…}}) corrects the config, then launch_run."
-        case states.Failed(reason="auth"):
-            return (
-                "The Hub didn't let the run see its model or data: check their names; the human requests access or "
-                "runs `hf auth login` (runs find the token's file). Then "
-                f"launch_run(config={str(config)!r}, again=True)."
-            )
-        case states.Failed(reason="communication"):
-            return f"When the Hub can be reached again: launch_run(config={str(config)!r}, again=True)."
-        case states.Failed(reason="diverged"):
-            return (
-                f"Lower training.learning_rate: write_config(run={run_id!r}, path=…, overrides={{…}}), then launch_run."
-            )
-        case states.Failed(reason="oom_gpu" | "oom_host"):
-            return (
-                f"Halve training.per_device_train_batch_size and double gradient_accumulation_steps: "
-                f"write_config(run={run_id!r}, path=…, overrides={{…}}), then launch_run."
-            )
-        case states.Failed():
-            return f"tail_logs(run_id={run_id!r}) shows more; then write_config(run={run_id!r}, …) and launch_run."
-        case _:
-            return (
-                f"resume_run(run_id={run_id!r}) goes on from its last checkpoint, if it has one; "
-                f"write_config(run={run_id!r}, path=…) takes its config for a new run."
-            )

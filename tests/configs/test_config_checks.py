@@ -249,7 +249,6 @@ def test_a_combination_that_cannot_train_is_refused(changes: dict[str, object], 
 
 WARNED: list[tuple[dict[str, object], str]] = [
     ({"evaluation": {"metrics": ["loss"]}}, "evaluation.metrics: it has no effect"),
-    ({"guards": {"stall_minutes": 5}}, "guards.stall_minutes: it has no effect"),
     ({"tracking": {"project": "mine"}}, "tracking.project: it has no effect"),
     ({"training.fp16": True, "training.bf16": False}, "on the CPU"),
     ({"model.dtype": "float16"}, "on the CPU"),

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from programs import program, start, supervisor_of, until
 
-from model_trainer.executors import host, states
+from model_trainer.executors import host, local, states
 from model_trainer.executors.errors import RunError
 from model_trainer.services.app import App
 from model_trainer.services.runs import life as runs
@@ -84,10 +84,10 @@ async def test_what_a_trainer_leaves_behind_is_killed_before_the_run_ends(app: A
     assert host.identify(orphan) is None
 
 
-async def test_term_to_the_supervisor_stops_the_trainer_and_cancels_the_run(app: App, workspace: Path):
+async def test_a_request_to_stop_ends_the_trainer_and_cancels_the_run(app: App, workspace: Path):
     run = await start(app, program(workspace, "exec sleep 600"))
     await until(run, "running")
-    os.kill(supervisor_of(run), signal.SIGTERM)
+    assert local.request_stop(run)
     assert await runs.wait(app, run, seconds=20) == states.Cancelled()
 
 

@@ -1,0 +1,89 @@
+"""What a run's records say of its past: its former supervisors, and whether it waits for another one.
+
+Standard library only (supervisor snapshot).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..trainer import records
+from . import host
+
+#: The reason of a run that a restart of the machine ended.
+REBOOT = "reboot"
+
+
+@dataclass(frozen=True)
+class Former:
+    """A run's past under supervisors that are gone."""
+
+    attempt: int
+    """The newest attempt, 0 where there was no supervisor."""
+    began: bool
+    """Whether that attempt's trainer was started, and its end was not seen."""
+    step: int | None
+    """The last step that it told."""
+    seconds: float
+    """How long its trainers certainly ran."""
+
+
+def read(run: Path, events: Sequence[dict[str, Any]]) -> Former:
+    """The past that `events` tell, the oldest first."""
+    attempt, seconds, began = 0, 0.0, False
+    at_start: tuple[float, float] | None = None
+    for row in events:
+        kind, at = row.get("event"), float(row.get("t", 0.0))
+        if kind in ("starting", "recovering"):
+            attempt = max(attempt, int(row.get("attempt", 0)))
+            at_start = None
+        if kind == "recovering":
+            began = False
+        if kind == "running":
+            at_start, began = (at, float(row.get("clock", 0.0))), True
+        if at_start is not None:
+            seconds += at - at_start[0]
+            at_start = (at, at_start[1])
+    said = _progress(run, attempt) if began else {}
+    if at_start is not None and isinstance(clock := said.get("clock"), int | float):
+        # Between two events a trainer may run for hours: its own last word is nearer to its end.
+        seconds = max(seconds, clock - at_start[1])
+    step = said.get("done")
+    return Former(attempt, began, step if isinstance(step, int) else None, seconds)
+
+
+def lost_reason(events: Sequence[dict[str, Any]]) -> str:
+    """Why a run without a terminal record and without a supervisor ended: the machine restarted, or only that died."""
+    boots = [row["supervisor"]["boot"] for row in events if "supervisor" in row]
+    return REBOOT if boots and boots[-1] != host.boot_id() else "supervisor_killed"
+
+
+def waits_for_restart(run: Path, events: Sequence[dict[str, Any]]) -> str | None:
+    """Why a run without a supervisor is not lost but waits for its next one; None for one that is lost.
+
+    By the policy in run.json, and never against a stop that was asked for.
+    """
+    since = max((at for at, row in enumerate(events) if row.get("event") == "starting"), default=0)
+    if any(row.get("event") == "stopping" and row.get("why") == "request" for row in events[since:]):
+        return None
+    if events and events[-1].get("event") == "interrupted":
+        why = str(events[-1].get("why"))
+    elif lost_reason(events) == REBOOT:
+        why = "the machine restarted"
+    else:
+        return None
+    try:
+        policy: object = (records.read_json(run / "run.json") or {}).get("recovery")
+    except ValueError:
+        return None
+    return why if isinstance(policy, dict) and policy.get("interrupted") == "resume" else None  # pyright: ignore[reportUnknownMemberType]
+
+
+def _progress(run: Path, attempt: int) -> dict[str, Any]:
+    try:
+        return records.read_json(run / "attempts" / str(attempt) / "progress.json") or {}
+    except (ValueError, OSError):
+        return {}

@@ -1,0 +1,13 @@
+"""How often tests repeat what is decided by chance: a few times in `make test`, as often as is promised in `make soak`."""
+
+from __future__ import annotations
+
+import os
+
+#: Read before `clean_machine` empties the environment.
+FULL = os.environ.get("SOAK") == "1"
+
+
+def times(short: int, full: int) -> int:
+    """`short` in `make test`, `full` in `make soak`."""
+    return full if FULL else short
