@@ -6,11 +6,12 @@ UV := .make/uv/bin/uv
 RUN := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test fuzz lint check bench clean format locks pictures
+.PHONY: help demo test fuzz soak lint check bench clean format locks pictures
 help:
 	@echo "make demo   set up, then plan and train a tiny model through the real server (no GPU, no token)"
 	@echo "make test   set up, then the whole test suite"
 	@echo "make lint   format check, lint, types, import layers"
+	@echo "make soak   hours: what chance decides, as often as is promised, and eight servers under load for half an hour"
 	@echo "make check  lint and test;  make bench  speed, recorded;  make format  rewrite in house style"
 
 $(UV):
@@ -28,12 +29,18 @@ $(UV):
 demo: .make/ready
 	.venv/bin/model-trainer demo
 
+# two processes: most tests wait for processes of their own
 test: .make/ready
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 # what `make test` tries with 200 cases for each tool, with ten times as many
 fuzz: .make/ready
 	FUZZ_CASES=2000 $(RUN) -m pytest tests/fuzz --timeout=3600
+
+# what `make test` repeats a few times as often as is promised, then benchmarks/soak.py
+soak: .make/ready
+	SOAK=1 $(RUN) -m pytest -m soak --timeout=7200
+	$(RUN) -m benchmarks soak
 
 lint: .make/ready
 	.venv/bin/ruff format --check .

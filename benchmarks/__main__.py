@@ -1,11 +1,13 @@
 """Run all benchmarks, or those that are named, and record what they found.
 
-`python -m benchmarks [NAME…]`. Each module with `run() -> dict[str, Any]` is a benchmark; its result goes to
-`benchmarks/results/<name>.json` with the machine and the versions it was measured on.
+`python -m benchmarks [NAME…] [--minutes N]`. `soak` takes half an hour, so it runs only where it is named. Each module
+with `run() -> dict[str, Any]` is a benchmark; its result goes to `benchmarks/results/<name>.json` with the machine and
+the versions it was measured on.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -17,18 +19,24 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+#: What isn't a benchmark, or takes too long to be run unasked.
+NOT_BY_ITSELF = ("__init__", "__main__", "soak")
 PACKAGES = ("mcp", "pydantic", "anyio", "torch", "transformers", "trl", "peft", "datasets")
 
 
 def main(arguments: list[str]) -> int:
     """Run them; 0 unless one missed its goal."""
-    names = arguments or sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("names", nargs="*", help="which ones (default: all but soak)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long soak loads its servers")
+    given = parser.parse_args(arguments)
+    names: list[str] = given.names or sorted(path.stem for path in HERE.glob("*.py") if path.stem not in NOT_BY_ITSELF)
     missed = False
     for name in names:
         module = import_module(f"benchmarks.{name}")
         if not hasattr(module, "run"):
             continue
-        measured: dict[str, Any] = module.run()
+        measured: dict[str, Any] = module.run(given.minutes) if name == "soak" else module.run()
         record = {"name": name, "measured": datetime.now(UTC).date().isoformat(), **machine(), "result": measured}
         results = HERE / "results"
         results.mkdir(exist_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..trainer import records
+from ..trainer.contract import SCHEMA_VERSION
 from . import host
 
 #: The reason of a run that a restart of the machine ended.
@@ -64,7 +65,7 @@ def lost_reason(events: Sequence[dict[str, Any]]) -> str:
 def waits_for_restart(run: Path, events: Sequence[dict[str, Any]]) -> str | None:
     """Why a run without a supervisor is not lost but waits for its next one; None for one that is lost.
 
-    By the policy in run.json, and never against a stop that was asked for.
+    By the policy in run.json, and never against a stop that was asked for, nor for a run of a newer version.
     """
     since = max((at for at, row in enumerate(events) if row.get("event") == "starting"), default=0)
     if any(row.get("event") == "stopping" and row.get("why") == "request" for row in events[since:]):
@@ -76,10 +77,17 @@ def waits_for_restart(run: Path, events: Sequence[dict[str, Any]]) -> str | None
     else:
         return None
     try:
-        policy: object = (records.read_json(run / "run.json") or {}).get("recovery")
+        asked = records.read_json(run / "run.json") or {}
     except ValueError:
         return None
+    policy: object = None if is_newer(asked) else asked.get("recovery")
     return why if isinstance(policy, dict) and policy.get("interrupted") == "resume" else None  # pyright: ignore[reportUnknownMemberType]
+
+
+def is_newer(asked: records.Record) -> bool:
+    """Whether a newer version wrote this run.json: what its folder means is not known here."""
+    schema = asked.get("schema")
+    return isinstance(schema, int) and schema > SCHEMA_VERSION
 
 
 def _progress(run: Path, attempt: int) -> dict[str, Any]:

@@ -33,6 +33,18 @@ def boot_id() -> str:
         return "unknown"
 
 
+def in_container() -> bool:
+    """Whether this process lives in a pid namespace of its own, as in a container: all in it end with its first one."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink()) != _FIRST_NAMESPACE
+    except OSError:
+        return False
+
+
+#: Linux numbers the namespace of the machine itself so (PROC_PID_INIT_INO in include/linux/proc_ns.h).
+_FIRST_NAMESPACE = "pid:[4026531836]"
+
+
 @dataclass(frozen=True)
 class ProcessIdentity:
     """A process that can't be confused with another: a pid alone is reused."""

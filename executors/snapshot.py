@@ -37,7 +37,7 @@ _EXECUTOR_MODULES = (
 )
 
 #: What the supervisor imports beside them.
-_SUPERVISORS_OWN = ("__init__.py", "trainer/__init__.py", "trainer/records.py")
+_SUPERVISORS_OWN = ("__init__.py", "trainer/__init__.py", "trainer/contract.py", "trainer/records.py")
 
 #: nvidia-ml-py's one module, pure Python: a supervisor can't count on the server's packages.
 _NVML = "pynvml.py"

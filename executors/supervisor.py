@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
@@ -339,6 +340,13 @@ def _say(ready: int, message: dict[str, Any]) -> None:
         os.close(ready)
 
 
+def _keep(locks: Path) -> None:
+    """Keep whoever tidies up old files (systemd's tmpfiles, in /var/tmp after 30 days) out of the locks folder."""
+    with contextlib.suppress(OSError):
+        # Open, and locked, for as long as this process lives.
+        fcntl.flock(os.open(locks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def main(arguments: list[str]) -> None:
     """Supervise one run to its end."""
     run, locks, lock, ready = Path(arguments[0]), Path(arguments[1]), int(arguments[2]), int(arguments[3])
@@ -358,6 +366,7 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     processes.detach()
+    _keep(locks)
     # Ours for life, and not the child's: a lock that the trainer's orphans share would outlive us.
     os.set_inheritable(lock, False)
     os.set_inheritable(ready, False)

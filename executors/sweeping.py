@@ -44,7 +44,7 @@ def sweep(run: Path, locks: Path) -> bool:
         clean = kill_marked(run.name)
         if clean and run.is_dir() and not (run / "exit.json").exists():
             events, _ = records.read_lines(run / "events.jsonl")
-            if history.waits_for_restart(run, events) is None:
+            if history.waits_for_restart(run, events) is None and not _is_newer(run):
                 _record(run, events)
         return clean
     return False
@@ -66,6 +66,13 @@ def kill_marked(run_id: str, seconds: float = KILL_SECONDS) -> bool:
         time.sleep(0.02)
 
 
+def _is_newer(run: Path) -> bool:
+    try:
+        return history.is_newer(records.read_json(run / "run.json") or {})
+    except ValueError:
+        return False
+
+
 def tidy(runs: Path, locks: Path) -> None:
     """Remove the hidden folders of launchers that died while they built a run."""
     for hidden in runs.glob(".*"):
@@ -73,6 +80,8 @@ def tidy(runs: Path, locks: Path) -> None:
         # The launcher holds the run's lock before the folder exists: free means that it is dead.
         if lock.exists() and not records.is_locked(lock):
             shutil.rmtree(hidden, ignore_errors=True)
+            if not hidden.exists():
+                lock.unlink(missing_ok=True)
 
 
 def _record(run: Path, events: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..executors.errors import ModelTrainerError
+from .runs_command import add_to as add_runs
 
 
 class Commands(Protocol):
@@ -24,6 +25,7 @@ examples:
   model-trainer demo                      train a tiny model on this machine through the real server
   model-trainer connect claude            let Claude Code start the server in this project
   model-trainer call list_runs            one tool call from a script
+  model-trainer runs prune                show what of old runs could go, to make room
 
 exit codes: 0 fine, 1 error or something to do, 2 wrong usage, 130 interrupted
 """
@@ -79,6 +81,10 @@ def _run(options: argparse.Namespace) -> int:
             diagnosis = examine()
             print(diagnosis.text())
             return 0 if diagnosis.healthy else 1
+        case "runs":
+            from .runs_command import run
+
+            return run(options)
         case "connect":
             from .connect import connect
 
@@ -111,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _connect(commands)
     _call(commands)
+    add_runs(commands)
     config = _command(
         commands, "config", "the config file's JSON Schema", "model-trainer config --schema > schema.json"
     )

@@ -14,7 +14,7 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
 from ..executors.errors import ArgumentError, ModelTrainerError, RunError
 from ..executors.paths import RUN_ID, RunPaths
-from ..executors.states import RunState, read_state
+from ..executors.states import RunState
 from ..services.app import App
 from ..services.result import Frozen
 from ..services.runs import life as runs
@@ -68,13 +68,14 @@ def register(server: ModelTrainerServer, opened: Opened) -> None:
 
     # Plain functions: the SDK runs them in a worker thread, where reading files holds nobody up.
     def run(run_id: str) -> str:
-        found = _app(opened).home.run(run_id)
+        app = _app(opened)
+        found = app.home.run(run_id)
         attempt = found.latest_attempt()
         asked = runs.read_record(found.run_json) or {}
         return RunDocument(
             run_id=found.id,
             kind=str(asked.get("kind", "unknown")),
-            state=harmless_state(read_state(found)),
+            state=harmless_state(runs.settled_state(app, found)),
             attempt=attempt.number,
             folder=str(found.root),
             config=str(_config_file(found)),

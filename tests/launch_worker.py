@@ -1,9 +1,10 @@
 """Plays another server process: launches runs as one does, and prints a line for each.
 
 `many PROGRAM COUNT`: COUNT runs of PROGRAM on two CPU slots. `config PATH [KEY]`: launch_run of a config; prints the
-run's id and `new` or `already`, or the error's code. `keys PROGRAM COUNT`: one run for each of COUNT keys, as fast as
-possible. `doomed PROGRAM COUNT SEED`: fork COUNT launchers of which each is killed at a random moment. `config` and
-`keys` begin when their stdin ends, so that several begin together.
+run's id and `new` or `already`, or the error's code. `warned PATH`: as `config`, and prints the warnings instead.
+`keys PROGRAM COUNT`: one run for each of COUNT keys, as fast as possible. `doomed PROGRAM COUNT SEED`: fork COUNT
+launchers of which each is killed at a random moment. `config`, `warned` and `keys` begin when their stdin ends, so that
+several begin together.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ async def many(app: App, program: str, count: int) -> None:
         say(run.id)
 
 
-async def config(app: App, path: str, key: str | None) -> None:
+async def config(app: App, path: str, key: str | None, warned: bool = False) -> None:
     sys.stdin.read()
     try:
         result = await launching.launch(app, path, again=False, key=key)
     except ModelTrainerError as error:
         say(f"error {error.code}")
     else:
-        say(f"{result.run_id} {'already' if result.already_running else 'new'}")
+        told = "already" if result.already_running else "new"
+        say(" ".join([result.run_id, *(result.warnings if warned else [told])]))
 
 
 async def keys(app: App, program: str, count: int) -> None:
@@ -90,6 +92,8 @@ def main(arguments: list[str]) -> None:
             anyio.run(many, app, program, int(count))
         case ["config", path, *key]:
             anyio.run(config, app, path, key[0] if key else None)
+        case ["warned", path]:
+            anyio.run(config, app, path, None, True)
         case ["keys", program, count]:
             anyio.run(keys, app, program, int(count))
         case ["doomed", program, count, seed]:

@@ -11,9 +11,11 @@ import anyio
 
 from model_trainer.executors import host, states
 from model_trainer.executors.paths import RunPaths
+from model_trainer.executors.snapshot import snapshot
 from model_trainer.services.app import App
 from model_trainer.services.runs import life as runs
 from model_trainer.trainer import records
+from model_trainer.trainer.contract import SNAPSHOT_PACKAGE
 
 #: What a trainer says that reached its end; $4 is the attempt's folder.
 SUCCEEDS = """printf '{"outcome": "succeeded", "ended_by": "planned_end"}' > "$4/result.json" """
@@ -95,3 +97,14 @@ def worker(*arguments: str) -> list[str]:
 def server_process(*arguments: str) -> subprocess.Popen[bytes]:
     """A launch_worker of this test's state folder, with pipes."""
     return subprocess.Popen(worker(*arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def edit_snapshot(app: App, module: str, old: str, new: str) -> None:
+    """Change the code that this state folder's next runs are given; `old` must be there, once."""
+    package = snapshot(app.home) / SNAPSHOT_PACKAGE
+    path = package / module
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+        compiled.unlink()

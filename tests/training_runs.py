@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
 import pytest
+from programs import program
 
-from model_trainer.executors import states
+from model_trainer.executors import local, states
 from model_trainer.executors.paths import RunPaths
 from model_trainer.services.app import App
 from model_trainer.services.runs import launching
@@ -62,6 +61,13 @@ def train(
     return run
 
 
+def injected(workspace: Path, fork_python: Path, code: str) -> Path:
+    """A training environment's Python whose trainers run `code` before they begin."""
+    inject = workspace / "inject.py"
+    inject.write_text(code, encoding="utf-8")
+    return program(workspace, f'FORK_INJECT="{inject}" exec "{fork_python}" "$@"', "injected")
+
+
 async def result_of(app: App, run: RunPaths) -> dict[str, Any]:
     """The result of a run that must succeed."""
     state = await runs.wait(app, run, seconds=90)
@@ -95,8 +101,7 @@ async def stop_after(app: App, run: RunPaths, step: int) -> int:
         while max(losses(run), default=0) < step:
             assert not states.is_over(states.read_state(run)), "it ended before it could be stopped"
             await anyio.sleep(0.005)
-    supervisor = next(row["supervisor"]["pid"] for row in records.read_lines(run.events)[0] if "supervisor" in row)
-    os.kill(supervisor, signal.SIGTERM)
+    assert local.request_stop(run)
     assert await runs.wait(app, run, seconds=60) == states.Cancelled()
     result = runs.read_result(run)
     assert result is not None

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from . import outputs, pyramid, records
-
-#: Seconds between two writes of progress.json; metric rows are written at every log step.
-PROGRESS_SECONDS = 0.5
+from . import outputs, pyramid
+from .heartbeat import Heartbeat
 
 
 class Flag(Protocol):
@@ -33,15 +30,21 @@ class Watcher(TrainerCallback):
     """
 
     def __init__(
-        self, attempt: Path, stopping: Flag, *, nonfinite_steps: int, first_eval_loss: float | None = None
+        self,
+        attempt: Path,
+        beat: Heartbeat,
+        stopping: Flag,
+        *,
+        nonfinite_steps: int,
+        first_eval_loss: float | None = None,
     ) -> None:
         self._rows = pyramid.MetricsWriter(attempt / "metrics.jsonl")
-        self._progress = attempt / "progress.json"
+        self._beat = beat
         self._stopping = stopping
         self._limit = nonfinite_steps
         self._nonfinite = 0
-        self._last_progress = 0.0
-        self._began: tuple[float, int] | None = None
+        self._first_bad: int | None = None
+        self._logged = 0
         self._loss: float | None = None
         self._stopped = False
         self.diverged: str | None = None
@@ -74,39 +77,60 @@ class Watcher(TrainerCallback):
         self._rows.append(row)
         if self.first_eval_loss is None and state.global_step == 0:
             self.first_eval_loss = row.get("eval_loss")
-        self._guard(row, bad, control)
+        if "loss" in row:
+            self._guard(row, bad, control)
+            self._logged = row["step"]
 
     def _guard(self, row: dict[str, Any], bad: list[str], control: TrainerControl) -> None:
-        if "loss" not in row:
-            return
         self._loss = row["loss"]
-        self._nonfinite = self._nonfinite + 1 if {"loss", "grad_norm"} & set(bad) else 0
+        if not {"loss", "grad_norm"} & set(bad):
+            self._nonfinite, self._first_bad = 0, None
+            return
+        self._nonfinite += 1
+        if self._first_bad is None:
+            # A row is about the steps since the one before it.
+            self._first_bad = self._logged + 1
         if self._nonfinite >= self._limit:
-            self.diverged = f"{', '.join(bad)} not finite at {self._nonfinite} log steps, up to step {row['step']}"
+            rows = f"{self._nonfinite} metric row{'s' if self._nonfinite != 1 else ''}"
+            self.diverged = f"{', '.join(bad)} not finite from step {self._first_bad} to {row['step']} ({rows})"
             control.should_training_stop = True
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if args.eval_on_start:
+            self._beat.enter("evaluate")
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._beat.enter("train")
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        now = time.monotonic()
-        # The pace counts from the end of the first step: compilation and warm-up are in that one.
-        began, first = self._began = self._began or (now, state.global_step)
-        if now - self._last_progress >= PROGRESS_SECONDS or state.global_step >= state.max_steps:
-            self._last_progress = now
-            pace = (now - began) / (state.global_step - first) if state.global_step > first else None
-            loss = "" if self._loss is None else f", loss {self._loss:.3f}"
-            records.write_json(
-                self._progress,
-                {
-                    "done": state.global_step,
-                    "total": state.max_steps,
-                    "eta_seconds": None if pace is None else round(pace * (state.max_steps - state.global_step), 1),
-                    "message": f"step {state.global_step} of {state.max_steps}{loss}",
-                },
-            )
+        loss = "" if self._loss is None else f", loss {self._loss:.3f}"
+        message = f"step {state.global_step} of {state.max_steps}{loss}"
+        self._beat.step_ended(state.global_step, state.max_steps, message)
         if self._stopping and state.global_step < state.max_steps:
             self._stopped = True
             control.should_training_stop = True
             # What belongs to an epoch's end (a measurement may) comes before that save, as in a run that goes on.
             control.should_save = not _ends_epoch(state)
+        self._leave_step(control)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if control.should_save:
+            self._beat.enter("save")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        # Whatever comes now is no step either, and no part of the save.
+        self._beat.enter("between")
+
+    def _leave_step(self, control: TrainerControl) -> None:
+        """What comes before the next step, as transformers does it: a measurement, then a save."""
+        if control.should_evaluate:
+            self._beat.enter("evaluate")
+        elif control.should_save:
+            self._beat.enter("save")
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -117,6 +141,7 @@ class Watcher(TrainerCallback):
             control.should_save = ended
             control.should_evaluate = control.should_evaluate and ended
             control.should_log = control.should_log and ended
+        self._leave_step(control)
 
 
 def _ends_epoch(state: TrainerState) -> bool:

@@ -9,6 +9,7 @@ of each checkpoint, under its manifest.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,18 +46,50 @@ class Checkpoint:
         )
 
 
-def load(request: Mapping[str, Any]) -> Checkpoint | None:
-    """The checkpoint that the run was asked to go on from, every byte compared; None for a run from the start.
+@dataclass(frozen=True)
+class Beginning:
+    """Where an attempt begins."""
+
+    start: Checkpoint | None
+    """None: from the very start."""
+    extends: bool = False
+    """Whether the run was asked to go further than the run that the checkpoint is of."""
+    quarantined: tuple[str, ...] = ()
+    """Checkpoints of this run that can't be trusted, and why; they were moved aside."""
+
+
+def begin(checkpoints: Path, request: Mapping[str, Any], *, goes_on: bool) -> Beginning:
+    """Where to begin: `goes_on` is a later attempt of the same run, which takes its newest checkpoint that verifies.
+
+    Without one, and in a first attempt, it is the checkpoint that the run was asked to go on from, else the start.
+    Bad checkpoints of former attempts are moved aside: this one will save under the same names.
 
     Raises:
-        Failure: it isn't what was saved (`incomplete`), saying what differs.
+        Failure: the checkpoint that was asked for isn't what was saved (`incomplete`), saying what differs.
     """
+    moved: list[str] = []
+    if goes_on:
+        good, bad = manifests.last_good(checkpoints)
+        for verdict in bad:
+            aside = manifests.quarantine(verdict.folder)
+            moved.append(f"{verdict.folder.name}: {', '.join(verdict.problems[:3])}")
+            sys.stderr.write(f"{moved[-1]}; moved to {aside}\n")
+        if good is not None:
+            return Beginning(_read(good.folder), quarantined=tuple(moved))
     if request.get("resume_from") is None:
-        return None
-    folder = Path(request["resume_from"])
+        return Beginning(None, quarantined=tuple(moved))
+    start = _load(Path(request["resume_from"]))
+    return Beginning(start, extends=bool(request.get("extends")), quarantined=tuple(moved))
+
+
+def _load(folder: Path) -> Checkpoint:
     verdict = manifests.verify(folder)
     if not verdict.is_good:
         raise Failure("incomplete", f"{folder} can't be gone on from: {'; '.join(verdict.problems[:5])}")
+    return _read(folder)
+
+
+def _read(folder: Path) -> Checkpoint:
     state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
     return Checkpoint(folder, state, records.read_json(folder / manifests.CONTINUATION) or {})
 

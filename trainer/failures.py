@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 
 
@@ -17,6 +18,16 @@ class Failure(Exception):
         return self.detail
 
 
+#: Without torch.OutOfMemoryError: kernels and libraries that allocate by themselves.
+_GPU_MEMORY = re.compile(r"CUDA.* out of memory|CU(?:BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED")
+
+#: torch.distributed's own types, and the words of what lies below it in errors that have none.
+_RANK_ERRORS = frozenset({"DistError", "DistBackendError", "DistNetworkError", "DistStoreError"})
+_RANKS = re.compile(
+    r"\bNCCL error\b|\bnccl(?:System|Remote|Internal)Error\b|gloo/transport/.*(?:closed|timed? ?out|reset)"
+)
+
+
 def explain(error: BaseException) -> Failure:
     """The reason of an error, from its type and, where libraries give no type, from their fixed wording.
 
@@ -28,7 +39,7 @@ def explain(error: BaseException) -> Failure:
     text = f"{type(error).__name__}: {error}"[:2000]
     if isinstance(error, Failure):
         return error
-    if " out of memory" in text and "CUDA" in text:
+    if type(error).__name__ == "OutOfMemoryError" or _GPU_MEMORY.search(text):
         return Failure("oom_gpu", text)
     if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in text:
         return Failure("oom_host", text)
@@ -42,6 +53,8 @@ def explain(error: BaseException) -> Failure:
         return Failure("bad_data", f"{type(error.__cause__).__name__}: {error.__cause__}"[:2000])
     if str(error).startswith(("Target modules ", "No modules were targeted for adaptation")):
         return Failure("bad_config", text)
+    if any(kind.__name__ in _RANK_ERRORS for kind in type(error).__mro__) or _RANKS.search(text):
+        return Failure("communication", text)
     return Failure(_of_the_hub(error) or "unknown", text)
 
 

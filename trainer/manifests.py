@@ -20,6 +20,9 @@ from . import records
 MANIFEST = "manifest.json"
 LAST_GOOD = "last-good"
 
+#: Where checkpoints are moved that an attempt of the run didn't trust.
+QUARANTINE = "quarantine"
+
 #: Written by `continuing`: the data's hash, and the part of the curve that no row has told yet.
 CONTINUATION = "continuation.json"
 
@@ -90,6 +93,18 @@ def last_good(checkpoints: Path, *, hash_limit: float = float("inf")) -> tuple[V
             return verdict, bad
         bad.append(verdict)
     return None, bad
+
+
+def quarantine(folder: Path) -> Path:
+    """Move a checkpoint that can't be trusted out of the way of those that will have its name; where it lies now."""
+    aside = folder.parent / QUARANTINE
+    aside.mkdir(mode=0o700, exist_ok=True)
+    number = 1
+    while (target := aside / f"{folder.name}.{number}").exists():
+        number += 1
+    folder.rename(target)
+    records.sync_folder(folder.parent)
+    return target
 
 
 def _problems(folder: Path, hash_limit: float) -> Iterator[str]:

@@ -6,9 +6,12 @@ atomically; a trainer that dies before has said nothing, and the supervisor judg
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from . import contract, records
 from .data_record import DataRecord
 from .failures import Failure, explain
+from .heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from .continuing import Checkpoint
@@ -26,19 +30,34 @@ def main(arguments: list[str]) -> int:
     """Train; 0 if the outcome is written and it isn't a failure."""
     attempt = Path(arguments[0])
     started = time.monotonic()
+    stacks = _open_stacks(attempt)
+    beat = Heartbeat(attempt / "progress.json")
     # From the first moment on: a stop while the libraries load is honoured before the first step.
     stopping = _StopFlag()
     signal.signal(signal.SIGTERM, stopping.set)
     result: dict[str, Any]
     try:
-        result = _train(attempt, stopping)
+        result = _train(attempt, beat, stopping)
     except Exception as error:
+        # Where it was counts: two failures at one step are not tried a third time.
+        with suppress(OSError):
+            beat.write()
         failure = explain(error)
         sys.excepthook(type(error), error, error.__traceback__)
         result = {"outcome": "failed", "reason": failure.reason, "detail": failure.detail}
     result["seconds"] = round(time.monotonic() - started, 2)
     records.write_json(attempt / "result.json", result)
+    if not stacks.stat().st_size:
+        stacks.unlink()
     return 1 if result["outcome"] == "failed" else 0
+
+
+def _open_stacks(attempt: Path) -> Path:
+    """Have SIGUSR1 write where every thread stands into a file, whatever it hangs in; the file's path."""
+    path = attempt / f"stacks-{os.getpid()}.txt"
+    # It stays open: the handler writes to the descriptor.
+    faulthandler.register(signal.SIGUSR1, file=open(path, "w", encoding="utf-8"), all_threads=True)  # noqa: SIM115
+    return path
 
 
 class _StopFlag:
@@ -54,8 +73,8 @@ class _StopFlag:
         return self.is_set
 
 
-def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
-    _say(attempt, "reading the config and importing the training libraries")
+def _train(attempt: Path, beat: Heartbeat, stopping: _StopFlag) -> dict[str, Any]:
+    beat.say("reading the config and importing the training libraries")
     config = _read_config(attempt / "config.yaml")
     method = contract.METHODS[config["method"]]
     if method.module is None:
@@ -65,29 +84,32 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
     run = attempt.parent.parent
     module = import_module(f".{method.module}", __package__)
     request = (records.read_json(run / "run.json") or {}).get("request", {})
-    start = continuing.load(request)
+    attempted = records.read_json(attempt / "attempt.json") or {}
+    beginning = continuing.begin(run / "checkpoints", request, goes_on=bool(attempted.get("resume")))
+    start = beginning.start
     trained_on = start.continuation["data"] if start is not None else None
     data = DataRecord(attempt / "data.json", trained_on, allow_changes=bool(request.get("allow_changed_data")))
-    _say(attempt, "loading model and data")
+    beat.say("loading model and data")
     job = module.build(config, checkpoints=run / "checkpoints", resumes=start is not None, on_data=data.note)
     # Now, not after hours of training: the cache's branches move on.
     base_commit = outputs.base_commit(config["model"])
     trainer = job.trainer
     watcher = callbacks.Watcher(
         attempt,
+        beat,
         stopping,
         nonfinite_steps=config["guards"]["nonfinite_steps"],
         first_eval_loss=start.first_eval_loss if start is not None else None,
     )
-    trainer.add_callback(watcher)
     complete = partial(continuing.save, trainer=trainer, data=data.read)
-    trainer.add_callback(
-        checkpoints.CheckpointKeeper(run / "checkpoints", limit=job.checkpoint_limit, complete=complete)
-    )
+    keeper = checkpoints.CheckpointKeeper(run / "checkpoints", limit=job.checkpoint_limit, complete=complete)
+    # In this order: the watcher measures how long a save takes, the keeper's part included.
+    trainer.add_callback(keeper)
+    trainer.add_callback(watcher)
     if stopping:
         return {"outcome": "stopped", "steps": start.step if start is not None else 0, **data.summary()}
-    _say(attempt, _what_comes(trainer, start))
-    train_loss = _go(trainer, start, extends=bool(request.get("extends")))
+    beat.say(_what_comes(trainer, start))
+    train_loss = _go(trainer, start, extends=beginning.extends)
     reached = trainer.state.global_step >= trainer.state.max_steps
     result: dict[str, Any] = {
         "steps": trainer.state.global_step,
@@ -102,6 +124,8 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
         "memory": outputs.peak_memory(),
         "versions": outputs.versions(),
     }
+    if beginning.quarantined:
+        result["quarantined"] = beginning.quarantined
     if start is not None:
         result["resumed"] = {"from": str(start.folder), "step": start.step}
     if watcher.diverged is not None:
@@ -111,11 +135,11 @@ def _train(attempt: Path, stopping: _StopFlag) -> dict[str, Any]:
     if trainer.state.global_step == 0:
         raise Failure("bad_data", "no step was trained: the data give no batch")
     if trainer.eval_dataset is not None:
-        _say(attempt, "measuring the trained model")
+        beat.say("measuring the trained model", "evaluate")
         after = trainer.evaluate()
         result["metrics"] |= {name: callbacks.finite(value) for name, value in after.items() if _tells(name)}
         result["metrics"]["eval_loss_before"] = watcher.first_eval_loss
-    _say(attempt, "saving and checking the output")
+    beat.say("saving and checking the output", "finish")
     result["output"] = outputs.save(trainer, run / "output")
     return {**result, "outcome": "succeeded", "ended_by": "planned_end"}
 
@@ -149,8 +173,3 @@ def _read_config(path: Path) -> dict[str, Any]:
     from .yaml12 import load
 
     return load(path.read_text(encoding="utf-8"))
-
-
-def _say(attempt: Path, message: str) -> None:
-    """Tell who waits what is being done before the first step."""
-    records.write_json(attempt / "progress.json", {"done": 0, "total": None, "message": message})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,8 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from ...executors import storage
 from ...executors.errors import ModelTrainerError
-from ...executors.paths import Home
+from ...executors.owned import is_open
+from ...executors.paths import Home, state_folder
 from ..app import App
 from ..settings import Settings, load_settings, settings_path
 from . import checking
@@ -50,12 +51,15 @@ class Diagnosis:
         return "\n".join([*self.lines, "", verdict, *(["What to do:"] if steps else []), *steps])
 
 
-def examine(project: Path | None = None) -> Diagnosis:
-    """Check the whole installation; takes seconds, because torch is imported once."""
+def examine(project: Path | None = None, *, mounts: str | None = None) -> Diagnosis:
+    """Check the whole installation; takes seconds, because torch is imported once.
+
+    `mounts` stands for the text of /proc/self/mountinfo.
+    """
     found = Diagnosis()
     found.add("ok", f"model-trainer {version('model-trainer')}, Python {sys.version.split()[0]} at {sys.executable}")
     settings = _settings(found)
-    home = _state(found, settings)
+    home = _state(found, settings, storage.mountinfo() if mounts is None else mounts)
     if home is None:
         return found
     report = checking.look(App(home=home, settings=settings, workspace=None))
@@ -86,17 +90,43 @@ def _settings(found: Diagnosis) -> Settings:
     return settings
 
 
-def _state(found: Diagnosis, settings: Settings) -> Home | None:
+def _state(found: Diagnosis, settings: Settings, mounts: str) -> Home | None:
+    root = state_folder()
+    was_open = _is_open(root)
     try:
-        home = Home.open(settings.runs_dir)
+        home = Home.open(settings.runs_dir, mounts=mounts)
     except ModelTrainerError as error:
         found.add("bad", error.message, error.next_step)
         return None
-    found.add("ok", f"state folder: {home.root} (yours); runs: {home.runs}")
+    found.add("ok", f"state folder: {home.root} (yours); runs: {home.runs}; locks: {home.locks}")
+    if was_open and not _is_open(root):
+        found.add("note", f"{root} could be entered by other users; it is closed to them now (mode 700)")
     for folder in (home.root, home.runs):
-        if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        if _is_open(folder):
             found.add("note", f"{folder} can be entered by other users", f"chmod 700 '{folder}'")
+    _network(found, home, mounts)
     return home
+
+
+def _is_open(folder: Path) -> bool:
+    try:
+        return is_open(folder.stat())
+    except OSError:
+        return False
+
+
+def _network(found: Diagnosis, home: Home, mounts: str) -> None:
+    """Which folders other machines may share; locks must not be among them."""
+    for folder in dict.fromkeys((home.root, home.runs)):
+        if (kind := storage.network_type(folder, mounts)) is not None:
+            what = "each machine has its own queue and locks, and other machines' runs there read as unreachable"
+            found.add("note", f"{folder} is on a network file system ({kind}): {what}")
+    if (kind := storage.network_type(home.locks, mounts)) is not None:
+        found.add(
+            "bad",
+            f"locks lie in {home.locks}, on a network file system ({kind}): two machines could run the same",
+            "set MODEL_TRAINER_STATE to a folder on a local disk",
+        )
 
 
 def _training(found: Diagnosis, report: EnvironmentReport) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import anyio.to_thread
 from pydantic import Field
 
-from ...executors import recovering
+from ...executors import host, recovering
 from ...executors.errors import RunError
 from ...executors.paths import RunPaths
 from ..app import App
@@ -17,6 +17,11 @@ from ..environment.environments import find_environment
 from ..result import Result
 from . import life as runs
 from .refusals import find_room
+
+_CONTAINER = (
+    "this server runs in a container: a run ends when the container does (it is `lost` then). Keep the container alive "
+    "until the run has ended."
+)
 
 
 class LaunchResult(Result):
@@ -65,7 +70,8 @@ async def launch(app: App, config: str, *, again: bool, key: str | None, after: 
         app, resolved, digest=loaded.digest, key=key, request={"config": str(path)}, after=after
     )
     started = await runs.start_once(app, launch, former)
-    warnings = [] if started.already else [*loaded.warnings, *unchecked]
+    container = [_CONTAINER] if host.in_container() else []
+    warnings = [] if started.already else [*loaded.warnings, *unchecked, *container]
     return launched(started.run, loaded.digest, already=started.already, warnings=warnings)
 
 

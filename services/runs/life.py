@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import string
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from ...trainer import records
 from ...trainer.contract import SCHEMA_VERSION, SNAPSHOT_PACKAGE
 from ..app import App, Progress, no_progress
 from ..environment.children import child_environment
+from .kept import Kept
 
 Kind = Literal["train", "inspect", "rehearse", "evaluate", "export", "push"]
 
@@ -199,7 +201,9 @@ def began(record: dict[str, Any]) -> float | None:
 
 
 def settled_state(app: App, run: RunPaths) -> RunState:
-    """How the run stands; of a lost one, what is left is ended first and the loss recorded.
+    """How the run stands, as it is told; of a lost one, what is left is ended first and the loss recorded.
+
+    Told without a record it could be told otherwise later: after a restart of the machine it would be lost by that.
 
     Blocking, for a moment: the search for processes reads /proc once.
     """
@@ -248,23 +252,38 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 def all_runs(app: App) -> Iterator[RunPaths]:
     """Every run here, the newest first."""
-    try:
-        names = [entry.name for entry in app.home.runs.iterdir() if RUN_ID.match(entry.name)]
-    except FileNotFoundError:
-        return
-    for name in sorted(names, reverse=True):
-        run = app.home.new_run(name)
+    for run_id in run_ids(app):
+        run = app.home.new_run(run_id)
         if run.run_json.is_file():
             yield run
 
 
+def run_ids(app: App) -> list[str]:
+    """Names of what may be runs, the newest first: for who looks at thousands, without a look at each."""
+    try:
+        with os.scandir(app.home.runs) as entries:
+            return sorted((entry.name for entry in entries if RUN_ID.fullmatch(entry.name)), reverse=True)
+    except FileNotFoundError:
+        return []
+
+
 def find_by_key(app: App, key: str, kind: Kind) -> RunPaths | None:
     """The newest run of `kind` with this idempotency key."""
-    for run in all_runs(app):
-        record = read_record(run.run_json)
-        if record is not None and record.get("key") == key and record.get("kind") == kind:
-            return run
+    folder = str(app.home.runs)
+    for run_id in run_ids(app):
+        path = f"{folder}/{run_id}/run.json"
+        if _KEYS.get(path, lambda path=path: _read_key(Path(path))) == (key, kind):
+            return app.home.new_run(run_id)
     return None
+
+
+#: Key and kind by run.json.
+_KEYS: Kept[tuple[Any, Any]] = Kept()
+
+
+def _read_key(path: Path) -> tuple[Any, Any]:
+    record = read_record(path) or {} if path.is_file() else {}
+    return record.get("key"), record.get("kind")
 
 
 def find_same_config(app: App, digest: str) -> RunPaths | None:

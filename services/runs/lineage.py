@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...executors.errors import RunError
+from ...executors.errors import RunError, StateError
 from ...executors.paths import RunPaths
 from ...trainer.pyramid import Bucket
 from ..app import App
@@ -72,6 +72,6 @@ def parents(app: App, run: RunPaths) -> Iterator[RunPaths]:
             return
         try:
             current = app.home.run(parent)
-        except RunError:
+        except (RunError, StateError):
             return
         yield current

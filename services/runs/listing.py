@@ -18,10 +18,12 @@ from ..app import App
 from ..calls import as_call
 from ..result import Frozen, Result
 from . import life as runs
+from .kept import Kept
 from .restarting import restarted_since_boot
 
-#: Files of one run that are counted; a run has a few dozen.
+#: Files of one run that are counted, and of all runs of a page; a run has a few dozen.
 _FILES = 10_000
+_PAGE_FILES = 20_000
 
 #: Damaged runs, and restarted ones, that an answer names.
 _DAMAGED = 10
@@ -96,39 +98,44 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
     total = 0
     more = False
     damaged: list[str] = []
-    for run in runs.all_runs(app):
-        try:
-            record = runs.asked(run)
-        except (RunError, StateError):
-            damaged.append(run.id)
+    files_left = _PAGE_FILES
+    # Of the runs that aren't shown no more is asked than whether their record is still the same file.
+    folder = str(app.home.runs)
+    for run_id in runs.run_ids(app):
+        asked = _ASKED.get(f"{folder}/{run_id}/run.json", lambda run_id=run_id: _read_asked(app, run_id))
+        if asked is None:
+            if app.home.new_run(run_id).run_json.is_file():
+                damaged.append(run_id)
             continue
-        request = record.get("request", {})
-        if kind not in ("all", record.get("kind")) or method not in (None, request.get("method")):
+        if kind not in ("all", asked.kind) or method not in (None, asked.method):
             continue
-        if status is None and ((cursor is not None and run.id >= cursor) or len(shown) == limit):
+        if status is None and ((cursor is not None and run_id >= cursor) or len(shown) == limit):
             # No filter needs its state: don't read it for a page that doesn't show it.
             total += 1
             more = more or len(shown) == limit
             continue
-        state = runs.settled_state(app, run)
-        if status is not None and not (status == state.status or (status == "live" and not is_over(state))):
+        # What has ended stays so: its record is read once. What has none yet is looked at anew each time.
+        standing = _STANDINGS.get(f"{folder}/{run_id}/exit.json", lambda run_id=run_id: _read_standing(app, run_id))
+        if status is not None and not (status == standing.status or (status == "live" and not standing.over)):
             continue
         total += 1
-        if cursor is not None and run.id >= cursor:
+        if cursor is not None and run_id >= cursor:
             continue
         if len(shown) == limit:
             more = True
             continue
+        disk = _count(f"{folder}/{run_id}", min(_FILES, files_left), _CODES if standing.over else None)
+        files_left -= disk.files
         shown.append(
             RunLine(
-                run_id=run.id,
-                kind=record["kind"],
-                status=state.status,
-                created=str(record.get("created", "")),
-                method=request.get("method"),
-                model=request.get("model"),
-                reason=getattr(state, "reason", None),
-                disk_bytes=disk_use(run.root),
+                run_id=run_id,
+                kind=asked.kind,
+                status=standing.status,
+                created=asked.created,
+                method=asked.method,
+                model=asked.model,
+                reason=standing.reason,
+                disk_bytes=disk.size,
             )
         )
     # Told on the first page only.
@@ -147,6 +154,50 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a list says of a run's request."""
+
+    kind: str
+    created: str
+    method: str | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What a list says of a run's state."""
+
+    status: str
+    reason: str | None
+    over: bool
+
+
+_ASKED: Kept[_Asked | None] = Kept()
+_STANDINGS: Kept[_Standing] = Kept()
+
+#: Of runs that are over: their copy of our code, which nobody writes to any more.
+_CODES: Kept[_Disk] = Kept()
+
+
+def _read_asked(app: App, run_id: str) -> _Asked | None:
+    """None: there is no record, it can't be read, or a newer version wrote it."""
+    run = app.home.new_run(run_id)
+    if not run.run_json.is_file():
+        return None
+    try:
+        record = runs.asked(run)
+    except (RunError, StateError):
+        return None
+    request = record.get("request", {})
+    return _Asked(record["kind"], str(record.get("created", "")), request.get("method"), request.get("model"))
+
+
+def _read_standing(app: App, run_id: str) -> _Standing:
+    state = runs.settled_state(app, app.home.new_run(run_id))
+    return _Standing(state.status, getattr(state, "reason", None), is_over(state))
+
+
 @dataclass(frozen=True)
 class DiskTotals:
     """What all runs take, and what is left where they lie, in bytes."""
@@ -163,23 +214,40 @@ def disk_totals(app: App) -> DiskTotals:
 
 def disk_use(folder: Path, *, at_most: int | None = _FILES) -> int | None:
     """Bytes of the files in a folder and below; None where there are more than `at_most`: too many to wait for."""
+    return _count(str(folder), at_most).size
+
+
+@dataclass(frozen=True)
+class _Disk:
+    size: int | None
+    files: int
+    """How many were looked at, also where they were too many."""
+
+
+def _count(folder: str, at_most: int | None, codes: Kept[_Disk] | None = None) -> _Disk:
+    """What is in a folder and below; with `codes` its `code`, most of a run's files, is counted once."""
     total = files = 0
-    folders = [str(folder)]
+    folders = [folder]
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                        continue
-                    total += entry.stat(follow_symlinks=False).st_size
-                    files += 1
+                        if codes is None or entry.path != f"{folder}/code":
+                            folders.append(entry.path)
+                            continue
+                        code = codes.get(entry.path, lambda path=entry.path: _count(path, _FILES))
+                        size, count = code.size, code.files
+                    else:
+                        size, count = entry.stat(follow_symlinks=False).st_size, 1
+                    files += count
+                    if size is None or (at_most is not None and files > at_most):
+                        return _Disk(None, files)
+                    total += size
         except FileNotFoundError:
             # A checkpoint may be rotated away meanwhile.
             continue
-        if at_most is not None and files > at_most:
-            return None
-    return total
+    return _Disk(total, files)
 
 
 def _size(count: int) -> str:

@@ -1,4 +1,8 @@
-"""A run's log: its newest lines, or what is new since a cursor; harmless to read, and bounded."""
+"""A run's log: its newest lines, or what is new since a cursor; harmless to read, and bounded.
+
+A log that grew beyond its cap has a hole (`executors/logcap.py`): it is jumped over, and lines of which a part lies in
+it are not shown, because half a line could be half of a secret.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from ..app import App
 from ..result import Result
 from ..untrusted import clean, harmless
 from . import life as runs
+from . import sparse
 
 #: Characters of one line, and of all lines of an answer.
 _LINE = 500
@@ -26,8 +31,12 @@ _TEXT = 5000
 #: Bytes of one line that are looked at.
 _LONG_LINE = 64_000
 
-#: Bytes that one answer looks at: a log may be any size.
+#: Bytes that one answer looks at, and holes that it jumps over: a log may be any size, and only the cap's hole is ours.
 _WINDOW = 4_000_000
+_HOLES = 16
+
+#: Zeros that no program prints: what is dropped, where the file system can't say that it is a hole.
+_ZEROS = b"\0" * 512
 
 
 class LogTail(Result):
@@ -73,11 +82,11 @@ async def tail(
             f"Run {run_id} has no attempt {attempt}; its attempts are 1 to {latest}.",
             next_step=f"tail_logs(run_id={run_id!r}) shows the newest attempt's log.",
         )
-    return await anyio.to_thread.run_sync(_tail, run, after, lines, grep, attempt or latest)
+    return await anyio.to_thread.run_sync(_tail, app, run, after, lines, grep, attempt or latest)
 
 
-def _tail(run: RunPaths, after: Cursor | None, lines: int, grep: str | None, attempt: int) -> LogTail:
-    state = states.read_state(run)
+def _tail(app: App, run: RunPaths, after: Cursor | None, lines: int, grep: str | None, attempt: int) -> LogTail:
+    state = runs.settled_state(app, run)
     found = read(run.attempt(attempt).log, after, lines, grep)
     return LogTail(
         run_id=run.id,
@@ -115,14 +124,13 @@ class Found:
 def read(log: Path, after: Cursor | None, count: int, grep: str | None) -> Found:
     """At most `count` lines; see `tail`. A cursor of a replaced or shortened file starts again at the newest lines."""
     try:
-        with open(log, "rb") as file:
-            stat = os.fstat(file.fileno())
+        with open(log, "rb") as opened:
+            file, stat = opened.fileno(), os.fstat(opened.fileno())
             known = after is not None and after.inode == stat.st_ino and after.offset <= stat.st_size
             if after is None or not known:
-                data, start = _back(file.fileno(), stat.st_size, count if grep is None else None)
-                return _newest(data, start, stat, count, grep)
-            data = os.pread(file.fileno(), _WINDOW, after.offset)
-            return _following(data, after.offset, stat, count, grep)
+                data, start = _back(file, stat.st_size, count if grep is None else None)
+                return _newest(data, start, stat, count, grep, sparse.dropped(file, stat.st_size))
+            return _following(_ahead(file, after.offset, stat.st_size), stat, count, grep)
     except FileNotFoundError:
         return Found([], Cursor(0, 0), more=False, note="nothing was written yet")
 
@@ -133,6 +141,11 @@ def _back(file: int, size: int, enough: int | None) -> tuple[bytes, int]:
     while True:
         start = max(0, size - window)
         data = os.pread(file, size - start, start)
+        # Asked for after the reading: what is dropped meanwhile reads as zeros.
+        if (hole := sparse.last_hole(file, start, size)) is not None:
+            data = data[hole[1] - start :]
+            first = _first_start(data)
+            return (data[first:], hole[1] + first) if first else (b"", hole[0])
         if start == 0:
             return data, 0
         first = data.find(b"\n") + 1
@@ -142,7 +155,47 @@ def _back(file: int, size: int, enough: int | None) -> tuple[bytes, int]:
         window = min(_WINDOW, window * 4)
 
 
-def _newest(data: bytes, start: int, stat: os.stat_result, count: int, grep: str | None) -> Found:
+@dataclass(frozen=True)
+class _Ahead:
+    """What follows a cursor."""
+
+    data: bytes
+    start: int
+    looked_to: int
+    """Everything before it that can be shown is in `data`."""
+    dropped: int
+    """Bytes between the cursor and `data` that lay in holes."""
+
+
+def _ahead(file: int, at: int, size: int) -> _Ahead:
+    """What follows `at`, up to the next hole; without a whole line before it, what follows behind it in whole lines."""
+    place, hole, dropped = at, at, 0
+    for _ in range(_HOLES):
+        data = os.pread(file, _WINDOW, place)
+        hole = sparse.next_hole(file, place, size)
+        ends = hole >= min(size, place + len(data))
+        if not ends:
+            data = data[: hole - place]
+        cut = _first_start(data) if dropped else 0
+        if b"\n" in data[cut:] or (ends and (cut or not dropped)):
+            return _Ahead(data[cut:], place + cut, place + len(data), dropped)
+        if ends and len(data) < _WINDOW:
+            # Only the end of a line that began in the hole, as yet; the cursor stays before the hole.
+            return _Ahead(b"", at if data else place, size, dropped)
+        if ends:
+            return _Ahead(b"", place + len(data), place + len(data), dropped)
+        place = sparse.next_data(file, hole, size)
+        dropped += place - hole
+    return _Ahead(b"", hole, hole, dropped)
+
+
+def _first_start(data: bytes) -> int:
+    """Where the first line begins, or the first state of a progress bar, that surely is whole; 0 for none."""
+    starts = [data.find(end) + 1 for end in (b"\n", b"\r")]
+    return min((start for start in starts if start), default=0)
+
+
+def _newest(data: bytes, start: int, stat: os.stat_result, count: int, grep: str | None, dropped: int) -> Found:
     complete = data.rfind(b"\n") + 1
     shown: list[str] = []
     used = 0
@@ -160,14 +213,16 @@ def _newest(data: bytes, start: int, stat: os.stat_result, count: int, grep: str
     what = "lines" if grep is None else f"lines with {clean(grep, 60)!r}"
     searched = "" if start == 0 or grep is None else f" in its last {len(data) / 1e6:.1f} MB"
     note = f"the newest {len(shown)} {what}{searched} of {_size(stat.st_size)}" if older else f"all {len(shown)} {what}"
+    if dropped:
+        note += f", of which {_size(dropped)} were dropped by the log's cap"
     return Found(shown, Cursor(stat.st_ino, start + complete), more=False, note=note)
 
 
-def _following(data: bytes, start: int, stat: os.stat_result, count: int, grep: str | None) -> Found:
-    at = start
+def _following(ahead: _Ahead, stat: os.stat_result, count: int, grep: str | None) -> Found:
+    at = ahead.start
     shown: list[str] = []
     used = 0
-    raws = data.split(b"\n")
+    raws = ahead.data.split(b"\n")
     whole, rest = raws[:-1], raws[-1]
     if not whole and len(rest) >= _WINDOW:
         # One line longer than all that an answer looks at: taken as it is, so that the cursor gets past it.
@@ -180,19 +235,21 @@ def _following(data: bytes, start: int, stat: os.stat_result, count: int, grep: 
             shown.append(text)
             used += len(text) + 1
         at += len(raw) + 1
-    behind = start + len(data)
-    more = at < start + len(data) - len(rest) or behind < stat.st_size
+    more = at < ahead.start + len(ahead.data) - len(rest) or ahead.looked_to < stat.st_size
     left = f", {_size(stat.st_size - at)} of log behind them" if more else ""
     what = "new lines" if grep is None else f"new lines with {clean(grep, 60)!r}"
-    return Found(shown, Cursor(stat.st_ino, at), more=more, note=f"{len(shown)} {what}{left}")
+    gone = f"; {_size(ahead.dropped)} before them were dropped by the log's cap" if ahead.dropped else ""
+    return Found(shown, Cursor(stat.st_ino, at), more=more, note=f"{len(shown)} {what}{left}{gone}")
 
 
 def _show(raw: bytes, grep: str | None) -> str | None:
     """A line as a terminal would show it at last, harmless and cut; None for an empty one or one without `grep`.
 
     A progress bar writes over itself by carriage returns: its last state counts. `grep` is looked for in what is
-    shown, not in what is masked: nobody can guess a secret by it.
+    shown, not in what is masked: nobody can guess a secret by it. A line with a dropped part is not shown.
     """
+    if raw.startswith(b"\0") or _ZEROS in raw:
+        return None
     written = [part for part in raw.split(b"\r") if part.strip()]
     if not written:
         return None

@@ -11,13 +11,14 @@ from typing import Annotated
 import anyio.to_thread
 from pydantic import Field
 
-from ...executors import states
+from ...executors import host, states
 from ...executors.errors import ArgumentError
 from ...executors.paths import RunPaths
 from ...trainer import records
 from ...trainer.pyramid import Bucket, Stat
 from ..app import App
 from ..result import Frozen, Result
+from . import life as runs
 from . import lineage, metric_rows, verdicts
 from .verdicts import Verdict
 
@@ -110,7 +111,7 @@ async def tail(app: App, run_id: str, *, cursor: str | None) -> MetricsTail:
 
 
 def _tail(app: App, run: RunPaths, after: records.Cursor | None) -> MetricsTail:
-    state = states.read_state(run)
+    state = runs.settled_state(app, run)
     live = not states.is_over(state)
     latest = run.latest_attempt().metrics
     if after is not None and after.inode == _inode(latest):
@@ -125,7 +126,7 @@ def _tail(app: App, run: RunPaths, after: records.Cursor | None) -> MetricsTail:
     first_bad, bad_names = _first_bad(series)
     if first_bad is not None:
         verdict, why = "non_finite", f"{', '.join(bad_names)} not finite from step {first_bad}"
-    elif state.status == "running" and (quiet := verdicts.stalled(pieces, _moved(run), datetime.now(UTC))):
+    elif state.status == "running" and (quiet := _stalled(run, pieces)):
         verdict, why = "stalled", quiet
     rows = sum(piece.rows for piece in pieces)
     return MetricsTail(
@@ -152,6 +153,15 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except FileNotFoundError:
         return None
+
+
+def _stalled(run: RunPaths, pieces: list[Bucket]) -> str | None:
+    """Why a running run seems to stand still, or None."""
+    told = (runs.read_progress(run) or {}).get("clock")
+    now = host.monotonic()
+    # What runs here was started in this boot, so its clock is ours; one that is ahead of ours is none.
+    silent = now - told if isinstance(told, int | float) and told <= now else None
+    return verdicts.stalled(pieces, _moved(run), datetime.fromisoformat(host.now()), silent=silent)
 
 
 def _moved(run: RunPaths) -> datetime | None:

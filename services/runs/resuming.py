@@ -23,7 +23,7 @@ from ..configs import loading as configs
 from ..configs.schema import Config
 from ..result import Result
 from ..untrusted import clean
-from . import launching
+from . import launching, pruning
 from . import life as runs
 
 #: Bytes of a checkpoint that are hashed while a caller waits, at about a second per GB. The trainer hashes all.
@@ -127,7 +127,7 @@ async def resume(app: App, request: ResumeRequest) -> ResumeResult:
         "allow_changed_data": request.allow_changed_data,
     }
     launch = await launching.training_launch(app, config, digest=digest, request=told, parent=run.id)
-    child = (await runs.start_once(app, launch, partial(_refuse_twin, app, request, digest))).run
+    child = (await runs.start_once(app, launch, partial(_refuse_twin, app, request, digest, start))).run
     return ResumeResult(
         run_id=child.id,
         parent=run.id,
@@ -191,7 +191,7 @@ def _choose(run: RunPaths, asked: dict[str, Any], request: ResumeRequest) -> _St
             chosen = inherited if inherited.is_good else None
             bad += [] if inherited.is_good else [inherited]
     if chosen is None:
-        found = f" Found: {'; '.join(_tell(bad))}." if bad else " It saved none."
+        found = f" Found: {'; '.join(_tell(bad))}." if bad else f" {_none_saved(run)}."
         raise RunError(
             "no_checkpoint",
             f"Run {run.id} has no checkpoint to go on from.{found}",
@@ -203,8 +203,18 @@ def _choose(run: RunPaths, asked: dict[str, Any], request: ResumeRequest) -> _St
 
 def _not_there(run: RunPaths, request: ResumeRequest) -> RunError:
     steps = [manifests.step_of(folder) for folder in manifests.folders(run.checkpoints)]
-    there = f"there are {', '.join(map(str, steps[:20]))}" if steps else "there is none"
+    if not steps:
+        return _no_checkpoint(
+            request, f"Run {run.id} has no checkpoint of step {request.checkpoint}. {_none_saved(run)}."
+        )
+    there = f"there are {', '.join(map(str, steps[:20]))}"
     return _no_checkpoint(request, f"Run {run.id} has no checkpoint of step {request.checkpoint}; {there}.")
+
+
+def _none_saved(run: RunPaths) -> str:
+    """Why there is no checkpoint at all."""
+    pruned = pruning.pruned_at(run)
+    return "It saved none" if pruned is None else f"`model-trainer runs prune` removed them on {pruned[:10]}"
 
 
 def _no_checkpoint(request: ResumeRequest, message: str) -> RunError:
@@ -244,8 +254,13 @@ def _extended(config: Config, request: ResumeRequest) -> Config:
     return config.model_copy(update={"training": training})
 
 
-def _refuse_twin(app: App, request: ResumeRequest, digest: str) -> None:
-    """Refuse what another run does already: same parent, same config, and it lives or has succeeded."""
+def _refuse_twin(app: App, request: ResumeRequest, digest: str, start: _Start) -> None:
+    """Refuse what another run does already: same parent, same config, and it lives or has succeeded.
+
+    And a checkpoint that was pruned meanwhile: from here on the new run protects it.
+    """
+    if not start.folder.is_dir():
+        raise _no_checkpoint(request, f"Checkpoint {start.step} of run {request.run_id} was removed just now.")
     if request.again:
         return
     for run in runs.all_runs(app):

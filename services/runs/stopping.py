@@ -43,7 +43,7 @@ async def stop(app: App, run_id: str, *, wait_seconds: float, progress: Progress
         RunError: there is no such run, it can't be seen from here (`run_live`), or its supervisor doesn't answer.
     """
     run = app.home.run(run_id)
-    before = states.read_state(run)
+    before = await anyio.to_thread.run_sync(runs.settled_state, app, run)
     if before.status == "unreachable":
         raise RunError(
             "run_live",

@@ -67,11 +67,14 @@ def merged(pieces: Sequence[Stat]) -> Stat:
     return whole
 
 
-def stalled(pieces: Sequence[Bucket], moved: datetime | None, now: datetime) -> str | None:
+def stalled(
+    pieces: Sequence[Bucket], moved: datetime | None, now: datetime, *, silent: float | None = None
+) -> str | None:
     """Why a live run seems to stand still, or None.
 
-    By the wall clock that the rows were written with: no row, and no step told since (`moved`), for ten minutes and
-    20 times the usual interval between rows.
+    No row and no step for ten minutes and 20 times the usual interval between rows. `silent` is how many seconds ago
+    the trainer last told a step, by the clock that never jumps; without it the wall clock decides, by the last row and
+    by when a step was told (`moved`). The usual interval is a median, which a single jump of the wall clock leaves.
     """
     times = [parsed for piece in pieces[-64:] if (parsed := _time(piece.times[1])) is not None]
     if len(times) < 2:
@@ -81,7 +84,7 @@ def stalled(pieces: Sequence[Bucket], moved: datetime | None, now: datetime) -> 
         for (earlier, later), piece in zip(pairwise(times), pieces[-len(times) + 1 :], strict=True)
     ]
     usual = median(gaps)
-    quiet = (now - max(times[-1], moved or times[-1])).total_seconds()
+    quiet = silent if silent is not None else (now - max(times[-1], moved or times[-1])).total_seconds()
     if quiet <= max(STALL_SECONDS, _STALL_INTERVALS * usual):
         return None
     return (

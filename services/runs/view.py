@@ -15,7 +15,7 @@ from ..app import App, Progress, no_progress
 from ..result import Frozen, Result
 from ..untrusted import clean, quote
 from . import life as runs
-from . import logs
+from . import logs, pruning
 from .next_steps import next_step
 
 #: What a failed run's log tail may take of an answer.
@@ -55,6 +55,7 @@ class RunView(Result):
     load: Annotated[list[str], Field(description="Python lines that load the output")] = []
     published: Annotated[str | None, Field(description="Where a push put its bundle, verified there")] = None
     log_tail: Annotated[str | None, Field(description="Last lines of a failed run's log: untrusted text")] = None
+    pruned: Annotated[str | None, Field(description="When its checkpoints were removed to make room")] = None
     folder: str
 
     def body(self) -> str:
@@ -83,6 +84,8 @@ class RunView(Result):
             lines.append(", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items()))
         if self.output:
             lines += [f"Output: {self.output}", *self.load]
+        if self.pruned:
+            lines.append(f"Its checkpoints were removed on {self.pruned[:10]} (`model-trainer runs prune`)")
         if self.published:
             lines.append(f"Published: {self.published}")
         if self.log_tail:
@@ -99,13 +102,12 @@ async def get(app: App, run_id: str, *, wait_seconds: float = 0, progress: Progr
     run = app.home.run(run_id)
     if wait_seconds > 0:
         await runs.wait(app, run, seconds=wait_seconds, progress=progress)
-    await anyio.to_thread.run_sync(runs.settled_state, app, run)
-    return await anyio.to_thread.run_sync(_view, run)
+    return await anyio.to_thread.run_sync(_view, app, run)
 
 
-def _view(run: RunPaths) -> RunView:
+def _view(app: App, run: RunPaths) -> RunView:
     asked = runs.asked(run)
-    state = harmless_state(states.read_state(run))
+    state = harmless_state(runs.settled_state(app, run))
     result = runs.read_result(run) or {}
     request: dict[str, Any] = asked.get("request", {})
     succeeded = state.status == "succeeded"
@@ -133,6 +135,7 @@ def _view(run: RunPaths) -> RunView:
         load=_load_lines(output, str(request.get("model"))) if shows_output else [],
         published=_published(result.get("published")) if succeeded else None,
         log_tail=_log_tail(run) if state.status in ("failed", "lost") else None,
+        pruned=pruning.pruned_at(run),
         folder=str(run.root),
         next_step=next_step(run, asked, state),
     )

@@ -87,9 +87,12 @@ def test_a_state_folder_that_cannot_be_used_ends_with_code_1(tmp_path: Path, mon
     assert "MODEL_TRAINER_STATE" in done.stdout
 
 
-def test_a_folder_that_others_can_enter_is_noted(trainable: Path, workspace: Path, clean_machine: Path) -> None:
+def test_a_state_folder_that_others_could_enter_is_closed_and_noted(
+    trainable: Path, workspace: Path, clean_machine: Path
+) -> None:
     state = clean_machine / "state" / "model-trainer"
     state.mkdir(parents=True)
     state.chmod(0o755)
     found = examine(workspace)
-    assert f"chmod 700 '{state}'" in found.to_do
+    assert found.healthy
+    assert f"{state} could be entered by other users; it is closed to them now" in found.text()

@@ -13,6 +13,7 @@ from stand_ins import VERSIONS, keys, says
 from model_trainer.services.configs.schema import Config
 from model_trainer.services.planning.results import Interval, Memory, PlanOption, TrainingPlan
 from model_trainer.services.planning.store import save_plan
+from model_trainer.trainer.contract import SCHEMA_VERSION
 
 from .place import RUN, Place
 from .row import Row, SetUp
@@ -131,6 +132,9 @@ CONFIG_ROWS = (
         "run_not_found", f"There is no run '{RUN}'", "list_runs()"),
     Row("write_config", "an id that is no run's", {**NEW, "run": "../x"},
         "run_not_found", "'../x' is no run id", "list_runs()"),
+    Row("write_config", "a run of a newer version", {**NEW, "run": RUN},
+        "newer_schema", "Run $run was made by a newer version", "Update Model Trainer",
+        lambda place: place.run(CANCELLED, schema=SCHEMA_VERSION + 1)),
     Row("write_config", "a run without a config", {**NEW, "run": RUN},
         "config_not_found", "There is no config file $state/runs/$run/config.yaml", "write_config makes one",
         lambda place: place.run(CANCELLED, config=None)),

@@ -12,6 +12,7 @@ from stand_ins import says
 
 from model_trainer.executors.snapshot import snapshot
 from model_trainer.services.runs import plotting, sampling, stopping
+from model_trainer.trainer.contract import SCHEMA_VERSION
 
 from .config_rows import no_environment
 from .place import CONFIG, RUN, Place
@@ -39,6 +40,13 @@ def _run(outcome: dict[str, Any] | None, **more: Any) -> SetUp:
 
 def _damaged(text: str) -> SetUp:
     return lambda place: place.run(SUCCEEDED, output=True).run_json.write_text(text, encoding="utf-8")
+
+
+def _newer(place: Place) -> None:
+    """A run that a newer version made, and left as lost."""
+    run = place.run(None, checkpoint=4)
+    record = json.loads(run.run_json.read_text(encoding="utf-8"))
+    run.run_json.write_text(json.dumps({**record, "schema": SCHEMA_VERSION + 1}), encoding="utf-8")
 
 
 def _same_config(place: Place) -> None:
@@ -166,12 +174,20 @@ RUN_ROWS = (
           _damaged(text))
       for tool in ("get_run", "resume_run", "sample_model") for text in ("{", "{}")),
 
+    *(Row(tool, "a run of a newer version", arguments,
+          "newer_schema", "Run $run was made by a newer version of Model Trainer: its record has schema",
+          "Update Model Trainer (for example `uv tool upgrade model-trainer`)", _newer)
+      for tool, arguments in OF_A_RUN.items()),
+
     Row("launch_run", "the same config as a living run", CONFIG_FILE,
         "duplicate_run", "Run $run has the same config ($digest)",
         "get_run(run_id='$run') shows it; launch_run(config='config.yaml', again=true)", _same_config),
     Row("launch_run", "a key of another config's run", {**CONFIG_FILE, "key": "mine"},
         "key_conflict", "The key 'mine' belongs to run $run", "get_run(run_id='$run')",
         _run(SUCCEEDED, key="mine", config_digest="another")),
+    Row("launch_run", "a key of a newer version's run", {**CONFIG_FILE, "key": "mine"},
+        "newer_schema", "Run $run was made by a newer version", "Update Model Trainer",
+        _run(SUCCEEDED, key="mine", schema=SCHEMA_VERSION + 1)),
     Row("launch_run", "a GPU that is not there", CONFIG_FILE,
         "not_enough", "resources.gpus is 1; this machine shows 0", "overrides={'resources.gpus': 0}",
         lambda place: place.config("", "resources: {gpus: 1}\n")),

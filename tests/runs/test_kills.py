@@ -13,9 +13,11 @@ from pathlib import Path
 
 import anyio
 import pytest
+from counts import times
 from programs import (
     SUCCEEDS,
     WAITS,
+    edit_snapshot,
     events,
     program,
     start,
@@ -27,7 +29,8 @@ from programs import (
     worker,
 )
 
-from model_trainer.executors import host, local, states
+from model_trainer.executors import host, local, states, sweeping
+from model_trainer.executors.errors import RunError
 from model_trainer.executors.paths import RunPaths
 from model_trainer.executors.queueing import Pool
 from model_trainer.services.app import App
@@ -213,6 +216,51 @@ async def test_a_trainer_that_ignores_term_is_killed_after_the_grace(app: App, w
     assert [row["event"] for row in events(run)] == ["starting", "running", "stopping", "killing", "ended"]
 
 
+@pytest.mark.parametrize("seen", ["the very process", "another start", "another boot"])
+async def test_only_the_very_process_that_a_run_names_is_ever_signalled(app: App, workspace: Path, seen: str):
+    run = await start(app, program(workspace, WAITS % workspace))
+    await until(run, "running")
+    script = "trap 'echo signalled' TERM USR1; echo ready; read line; echo done"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["/bin/sh", "-c", script], stdin=pipe, stdout=pipe) as foreign:  # noqa: ASYNC220
+        assert foreign.stdin is not None
+        assert foreign.stdout is not None
+        assert foreign.stdout.readline() == b"ready\n"
+        identity = host.identify(foreign.pid)
+        assert identity is not None
+        named = {"pid": identity.pid, "start": identity.start_ticks, "boot": identity.boot}
+        # As a pid is reused: the number is right, the rest is of the process that had it before.
+        named |= {"another start": {"start": identity.start_ticks - 1}, "another boot": {"boot": "other"}}.get(seen, {})
+        records.append_line(run.events, {"event": "starting", "attempt": 1, "supervisor": named, "stop_signal": 10})
+        assert local.request_stop(run) == (seen == "the very process")
+        foreign.stdin.write(b"\n")
+        foreign.stdin.close()
+        assert foreign.stdout.read() == (b"signalled\ndone\n" if seen == "the very process" else b"done\n")
+    (workspace / "go").touch()
+    assert (await runs.wait(app, run, seconds=60)).status == "succeeded"
+
+
+@pytest.mark.parametrize("where", ["while it loads", "once it is detached"])
+async def test_a_supervisor_that_hangs_before_it_is_ready_is_ended_and_the_launch_has_failed(
+    app: App, workspace: Path, monkeypatch: pytest.MonkeyPatch, where: str
+):
+    monkeypatch.setattr(local, "READY_SECONDS", 1.0)
+    module = "import os\n" if where == "while it loads" else "def current() -> ProcessIdentity:\n"
+    hang = "import time\ntime.sleep(600)\n" if where == "while it loads" else "    import time\n    time.sleep(600)\n"
+    edit_snapshot(app, "executors/host.py", module, module + hang)
+    with pytest.raises(RunError) as caught:
+        await start(app, program(workspace, SUCCEEDS), pool=ONE)
+    assert caught.value.code == "launch_failed"
+    (run,) = runs.all_runs(app)
+    assert str(run.root) in caught.value.next_step
+    state = states.read_state(run)
+    assert isinstance(state, states.Failed)
+    assert state.reason == "launch_failed"
+    assert [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if run.id.encode() in entry.read_bytes()] == []
+    assert not records.is_locked(run.lock)
+    assert (await run_view.get(app, run.id)).state == state
+
+
 async def test_a_stop_before_the_trainer_is_ready_cancels_the_run(app: App, workspace: Path):
     for _ in range(10):
         run = await start(app, program(workspace, "exec sleep 600"))
@@ -220,6 +268,7 @@ async def test_a_stop_before_the_trainer_is_ready_cancels_the_run(app: App, work
         assert await runs.wait(app, run, seconds=60) == states.Cancelled()
 
 
+@pytest.mark.soak
 async def test_a_stop_at_the_very_end_leaves_one_outcome_that_stays(app: App, workspace: Path):
     python = program(workspace, SUCCEEDS)
     chance = random.Random(20261123)
@@ -249,15 +298,16 @@ async def test_a_stop_at_the_very_end_leaves_one_outcome_that_stays(app: App, wo
         outcomes.append(state.status)
 
     async with anyio.create_task_group() as group:
-        for _ in range(50):
+        for _ in range(times(40, 200)):
             group.start_soon(one, chance.uniform(0.0, 0.03))
-    assert len(outcomes) == 50
+    assert len(outcomes) == times(40, 200)
     assert set(outcomes) <= {"succeeded", "cancelled"}
 
 
+@pytest.mark.soak
 async def test_launchers_killed_at_random_moments_leave_no_run_half_born(app: App, workspace: Path):
     python = program(workspace, SUCCEEDS)
-    done = await anyio.run_process(worker("doomed", str(python), "30", "7"), check=True)
+    done = await anyio.run_process(worker("doomed", str(python), str(times(25, 100)), "7"), check=True)
     spoken = set(done.stdout.decode().split())
     # The next launch is the janitor; it needs a slot that nobody may have kept.
     last = await start(app, python, pool=ONE)
@@ -272,5 +322,6 @@ async def test_launchers_killed_at_random_moments_leave_no_run_half_born(app: Ap
         assert run.exit_json.exists()
         # Who was told of a run has one that lives on.
         assert run.id not in spoken or state.status == "succeeded"
+        assert list(sweeping.marked(run.id)) == []
     assert len(seen) > 5
     assert not any(records.is_locked(lease) for lease in (app.home.locks / "leases").iterdir())

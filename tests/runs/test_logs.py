@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -141,6 +142,15 @@ async def test_a_cursor_of_a_replaced_log_starts_again(app: App, run: RunPaths, 
     run.attempt(1).log.unlink()
     write(run, "new\n")
     assert (await tail(app, run, cursor)).lines == ["new"]
+
+
+async def test_a_cursor_behind_the_end_of_a_shortened_log_starts_again(app: App, run: RunPaths):
+    write(run, "old\n" * 10)
+    cursor = (await tail(app, run)).cursor
+    os.truncate(run.attempt(1).log, 6)
+    assert (await tail(app, run, cursor)).lines == ["old", "ol"]
+    write(run, "d\nnew\n")
+    assert (await tail(app, run, cursor)).lines == ["old", "old", "new"]
 
 
 async def test_a_failed_runs_view_masks_secrets_in_its_log_and_its_reason(app: App, run: RunPaths):

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counts import times
+from doomed_writer import writers
 
 from model_trainer.executors.errors import ArgumentError, RunError
 from model_trainer.executors.paths import RunPaths
@@ -191,6 +193,52 @@ def test_a_full_disk_for_the_pyramid_does_not_lose_a_row(run: RunPaths):
     assert metric_rows.read(path, live=False).rows == 100
 
 
+@pytest.mark.soak
+def test_a_writer_killed_at_random_moments_loses_no_row_that_it_had_written(run: RunPaths):
+    path = run.attempt(1).metrics
+    certain: list[int] = []
+    begun: list[int] = []
+    with writers(seed=20261125) as doomed:
+        for kill in range(times(15, 150)):
+            if kill % 15 == 0:
+                path.unlink(missing_ok=True)
+                certain.clear()
+                begun.clear()
+            first = kill * 1000 + 1
+            last = doomed.kill_one("metrics", path, first, most=60)
+            certain += range(first, last + 1)
+            begun += range(first, last + 2)
+            rows, _ = records.read_lines(path)
+            steps = [row["step"] for row in rows]
+            # Each once and in order; beside what was acknowledged at most the row that was just being written.
+            assert steps == sorted(set(steps))
+            assert set(certain) <= set(steps) <= set(begun)
+            reading = metric_rows.read(path, live=True)
+            assert (reading.rows, reading.pieces[-1].steps[1] if steps else None) == (
+                len(steps),
+                steps[-1] if steps else None,
+            )
+            check_pyramid(path)
+            if kill % 15 == 14:
+                assert metric_rows.read(path, live=False).rows == len(steps)
+                records.append_line(path, {"step": 10**6, "loss": 1.0})
+                assert records.read_lines(path)[0] == [*rows, {"step": 10**6, "loss": 1.0}]
+
+
+def check_pyramid(path: Path) -> None:
+    """The levels, up to a torn last line, are what a reader would make of the rows."""
+    levels = [pyramid.level_file(path, level) for level in range(pyramid.LEVELS)]
+    written = [file.read_bytes() if file.exists() else b"" for file in levels]
+    twin = path.with_name("twin") / path.name
+    twin.parent.mkdir(exist_ok=True)
+    twin.unlink(missing_ok=True)
+    twin.hardlink_to(path)
+    pyramid.rebuild(twin)
+    for level, data in enumerate(written):
+        whole = data[: data.rfind(b"\n") + 1]
+        assert pyramid.level_file(twin, level).read_bytes().startswith(whole)
+
+
 async def test_a_cursor_gives_only_what_is_new_and_a_torn_line_waits(app: App, run: RunPaths):
     write(run.attempt(1).metrics, [3.0, 2.9])
     first = await metrics.tail(app, run.id, cursor=None)
@@ -219,6 +267,18 @@ async def test_a_cursor_of_a_replaced_file_starts_again(app: App, run: RunPaths,
     run.attempt(1).metrics.unlink()
     write(run.attempt(1).metrics, [2.0] * 3)
     assert (await metrics.tail(app, run.id, cursor=cursor)).rows == 3
+
+
+async def test_a_cursor_behind_the_end_of_a_shortened_file_starts_again(app: App, run: RunPaths):
+    path = run.attempt(1).metrics
+    write(path, [3.0] * 100)
+    cursor = (await metrics.tail(app, run.id, cursor=None)).cursor
+    os.truncate(path, len(path.read_bytes()[:3000].rpartition(b"\n")[0]) + 1)
+    left = len(records.read_lines(path)[0])
+    assert (await metrics.tail(app, run.id, cursor=cursor)).rows == left
+    write(path, [2.0] * 2, first=200)
+    tail = await metrics.tail(app, run.id, cursor=cursor)
+    assert (tail.rows, tail.last_step) == (left + 2, 201)
 
 
 async def test_of_each_step_the_newest_attempts_row_counts(app: App, run: RunPaths):

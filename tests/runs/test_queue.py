@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from counts import times
 from programs import (
     SUCCEEDS,
     events,
@@ -202,22 +203,39 @@ async def test_a_waiting_run_can_be_stopped_before_the_other_ends(app: App, work
     assert (await runs.wait(app, first, seconds=60)).status == "succeeded"
 
 
-async def test_twenty_launches_of_four_processes_never_train_more_than_two_at_a_time(app: App, workspace: Path):
+@pytest.mark.soak
+async def test_launches_of_many_processes_never_train_more_than_two_at_a_time_whoever_looks(app: App, workspace: Path):
+    processes, each = times(4, 8), 5
     stamps = workspace / "stamps"
     stamps.mkdir()
     body = f'date +"%s%N b" > {stamps}/$$.begin; sleep 0.05; date +"%s%N e" > {stamps}/$$.end; {SUCCEEDS}'
     python = program(workspace, body)
-    servers = [server_process("many", str(python), "5") for _ in range(4)]
+    servers = [server_process("many", str(python), str(each)) for _ in range(processes)]
     started: list[str] = []
-    for server in servers:
-        output, _ = await anyio.to_thread.run_sync(server.communicate)
-        assert server.returncode == 0
-        started += output.decode().split()
-    assert len(set(started)) == 20
-    for run_id in started:
-        assert (await runs.wait(app, app.home.run(run_id), seconds=60)).status == "succeeded"
+    everything_over = anyio.Event()
+
+    async def look() -> None:
+        """Ask how it all stands as readers do: no probe may make a lock look taken."""
+        looks = 0
+        while not everything_over.is_set() or looks < 1000:
+            for lock in await anyio.to_thread.run_sync(sorted, app.home.locks.rglob("*")):
+                records.is_locked(lock) if lock.is_file() else None
+            for run in runs.all_runs(app):
+                states.read_state(run)
+            looks += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(look)
+        for server in servers:
+            output, _ = await anyio.to_thread.run_sync(server.communicate)
+            assert server.returncode == 0
+            started += output.decode().split()
+        assert len(set(started)) == processes * each
+        for run_id in started:
+            assert (await runs.wait(app, app.home.run(run_id), seconds=60)).status == "succeeded"
+        everything_over.set()
     moments = sorted(path.read_text(encoding="utf-8").split()[:2] for path in stamps.iterdir())
-    assert len(moments) == 40
+    assert len(moments) == 2 * processes * each
     training = most = 0
     for _, what in moments:
         training += 1 if what == "b" else -1
@@ -234,9 +252,9 @@ def config(shell_config: Path, workspace: Path) -> Path:
     return shell_config
 
 
-def said_together(*arguments: str) -> list[str]:
-    """The lines of four servers that begin at the same moment."""
-    servers = [server_process(*arguments) for _ in range(4)]
+def said_together(*arguments: str, count: int = 4) -> list[str]:
+    """The lines of `count` servers that begin at the same moment."""
+    servers = [server_process(*arguments) for _ in range(count)]
     for server in servers:
         assert server.stdin is not None
         server.stdin.close()
@@ -249,9 +267,11 @@ def said_together(*arguments: str) -> list[str]:
     return said
 
 
+@pytest.mark.soak
 async def test_a_key_is_one_run_however_many_processes_use_it_at_the_same_moment(app: App, workspace: Path):
-    said = said_together("keys", str(program(workspace, SUCCEEDS)), "12")
-    assert len(said) == 48
+    servers = times(4, 20)
+    said = said_together("keys", str(program(workspace, SUCCEEDS)), "12", count=servers)
+    assert len(said) == 12 * servers
     assert len(set(said)) == 12
     assert len(list(runs.all_runs(app))) == 12
     for run in runs.all_runs(app):

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from counts import times
+from doomed_writer import writers
 
-from model_trainer.executors import host
+from model_trainer.executors import host, leftovers
 from model_trainer.executors.errors import all_codes
 from model_trainer.executors.states import Succeeded
 from model_trainer.services.app import App
@@ -36,6 +38,32 @@ def test_a_writer_closes_the_torn_line_of_a_killed_one(tmp_path: Path):
     rows, cursor = records.read_lines(path)
     assert rows == [{"a": 1}, {"a": 3}]
     assert cursor.offset == path.stat().st_size
+
+
+@pytest.mark.soak
+def test_a_record_of_a_killed_writer_is_the_old_or_the_new_one_and_its_rest_is_tidied_away(workspace: Path):
+    path = workspace / "record.json"
+    with writers(seed=20261125) as doomed:
+        for kill in range(times(15, 60)):
+            first = kill * 1000 + 1
+            before = records.read_json(path) or {"number": None}
+            last = doomed.kill_one("record", path, first, most=6)
+            record = records.read_json(path) or {"number": None}
+            if last >= first or record != before:
+                assert record["number"] in (last, last + 1)
+                assert record["number"] == record["end"]
+                assert record["filler"] == "x" * len(record["filler"])
+    left = sorted(workspace.iterdir())
+    rest = [entry for entry in left if entry != path]
+    assert all(entry.name.startswith(".record.json.") for entry in rest)
+    assert len(rest) <= times(15, 60)
+    # A run's are found when the run is tidied; those of the state folder by the next server, once they are old enough.
+    assert leftovers.of_a_run(workspace) == rest
+    for entry in rest:
+        written = entry.stat().st_mtime
+        os.utime(entry, (written - 61, written - 61))
+    assert sorted(leftovers.tidy([workspace], shared=False)) == rest
+    assert list(workspace.iterdir()) == [path]
 
 
 def test_a_cursor_survives_its_text_form():
