@@ -1,8 +1,8 @@
 """Eight real servers on one state folder, with 1,000 ended and 20 live runs, asked for half an hour.
 
-`python -m benchmarks soak [--minutes N]`. Each server has one client, which calls it 26 times a second, or when the last
-answer is there if that is later: 60 % get_run, 30 % tail_metrics, 10 % list_runs(limit=20). The minute before that is
-the warm-up: the same calls without a pause, which says how much more there is room for.
+`python -m benchmarks soak [--minutes N]`. Each server has one client, which calls it 26 times a second, or when the
+last answer is there if that is later: 60 % get_run, 30 % tail_metrics, 10 % list_runs(limit=20). The minute before that
+is the warm-up: the same calls without a pause, which says how much more there is room for.
 
 The client is plain JSON lines: the SDK's own would be measured too. Every answer is compared with what is true; one
 wrong answer fails the benchmark. Each server's memory and open descriptors are read every five seconds, and, as what
@@ -66,7 +66,6 @@ class Look:
 def run(minutes: float = 30.0) -> dict[str, Any]:
     """Calls per second, milliseconds, and what the servers hold; goals."""
     with ended_by_signals(), tempfile.TemporaryDirectory(prefix="soak-") as folder, ExitStack() as stack:
-        print(f"making {ENDED:,} ended runs and starting {LIVE} live ones", flush=True)
         world = stack.enter_context(made_world(Path(folder), ENDED, LIVE))
         clients: list[Client] = []
         errors = Path(folder) / "servers.log"
@@ -75,12 +74,16 @@ def run(minutes: float = 30.0) -> dict[str, Any]:
             stack.callback(server.close)
             server.handshake()
             clients.append(Client(server, world, random.Random(number)))
+        print(
+            f"{SERVERS} servers are asked without a pause, then {RATE:.0f} times a second for {minutes:g} minutes",
+            flush=True,
+        )
         warm_up = min(WARM_UP, minutes * 15)
         load(clients, warm_up, every=0.0)
-        every = _sorted_times(clients)
+        at_once = _sorted_times(clients)
         unpaced = {
-            "unpaced_calls_per_second": round(len(every) / warm_up, 1),
-            "unpaced_p99_ms": _percentile(every, 0.99),
+            "unpaced_calls_per_second": round(len(at_once) / warm_up, 1),
+            "unpaced_p99_ms": _percentile(at_once, 0.99),
         }
         for client in clients:
             client.times = no_times()

@@ -82,18 +82,20 @@ def made_world(root: Path, ended: int, live: int) -> Generator[World]:
     for folder in (state, home.runs, home.plans, home.envs, home.code, home.cache, home.locks):
         folder.mkdir(mode=0o700)
     app = App(home=home, settings=Settings(), workspace=None)
+    print(f"making {ended:,} ended runs", flush=True)
     made = dict(_ended_run(app, number) for number in range(ended))
     lifeline = root / "lifeline"
-    started: list[RunPaths] = []
+    print(f"starting {live} live runs", flush=True)
     try:
         with holding(lifeline):
             program = _program(root, lifeline)
-            for _ in range(live):
-                started.append(anyio.run(_start, app, program))
+            started = tuple(anyio.run(_start, app, program) for _ in range(live))
             assert min(run.id for run in started) > max(made, default="")
-            yield World(app, made, tuple(started))
+            yield World(app, made, started)
     finally:
-        _end(app, started)
+        print("ending the live runs", flush=True)
+        # By what is there: a launch that was interrupted may have made one more.
+        _end([app.home.run(run_id) for run_id in life.run_ids(app) if run_id not in made])
     for run in started:
         state_now = states.read_state(run)
         assert state_now.status == "succeeded", f"{run.id}: {state_now}"
@@ -116,23 +118,23 @@ def _program(root: Path, lifeline: Path) -> Path:
     return program
 
 
-def _end(app: App, started: list[RunPaths]) -> None:
+def _end(live: list[RunPaths]) -> None:
     """Wait for the live runs' ends; those that don't come are forced. Nothing is left behind."""
     give_up = time.monotonic() + END_SECONDS
-    while time.monotonic() < give_up and not all(run.exit_json.exists() for run in started):
+    while time.monotonic() < give_up and any(records.is_locked(run.lock) for run in live):
         time.sleep(0.1)
-    for run in started:
-        if not run.exit_json.exists():
+    for run in live:
+        if records.is_locked(run.lock):
+            # A supervisor carries no mark, but it ends once it may stop and its trainer is dead.
             local.request_stop(run)
             sweeping.kill_marked(run.id)
-    for run in started:
-        # A supervisor outlives its record by a moment.
+    for run in live:
+        # A supervisor holds its lock until it has ended.
         while time.monotonic() < give_up + END_SECONDS and records.is_locked(run.lock):
-            time.sleep(0.05)
+            time.sleep(0.1)
         left = [pid for pid, _ in sweeping.marked(run.id)]
         assert not left, f"{run.id}: processes {left} are left"
         assert not records.is_locked(run.lock), f"{run.id}: its supervisor is left"
-    assert app.home.root.is_dir()
 
 
 def _ended_run(app: App, number: int) -> tuple[str, tuple[str, int]]:

@@ -61,6 +61,9 @@ def create(home: Home, run_id: str, *, asked: Mapping[str, Any], config: str | N
     """Build the run's folder and make it visible; `start_supervisor` must follow at once.
 
     Dying in between leaves a run that reads as lost.
+
+    Raises:
+        RunError: the folder can't be written (`launch_failed`); nothing is left of it.
     """
     run = home.new_run(run_id)
     # Held before there is a folder: a run without a held lock and without a record reads as lost, and a hidden folder
@@ -78,11 +81,27 @@ def create(home: Home, run_id: str, *, asked: Mapping[str, Any], config: str | N
         hidden.chmod(0o700)
         hidden.rename(run.root)
         records.sync_folder(home.runs)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(hidden, ignore_errors=True)
+        run.lock.unlink(missing_ok=True)
         os.close(lock)
+        if isinstance(error, OSError):
+            raise RunError(
+                "launch_failed",
+                f"The run's folder can't be made in {home.runs}: {_why(error)}. Nothing was started.",
+                next_step="Free disk space (`model-trainer runs prune` shows what old runs hold), or have the human "
+                "set runs_dir in settings.toml; then call this again.",
+            ) from error
         raise
     return Created(run, lock)
+
+
+def _why(error: OSError) -> str:
+    """In a few words; shutil.Error names every file that it could not copy."""
+    if isinstance(error, shutil.Error):
+        failed: list[tuple[str, str, str]] = error.args[0]
+        return str(failed[0][2])[:200]
+    return error.strerror or str(error)[:200]
 
 
 def start_supervisor(created: Created, environment: Mapping[str, str]) -> RunPaths:
@@ -177,6 +196,8 @@ def _start_supervisor(run: RunPaths, environment: dict[str, str], lock: int) -> 
             os.close(answer)
         said = _hear(ready)
         starter.wait(timeout=READY_SECONDS)
+    except subprocess.TimeoutExpired:
+        said = {"error": f"no answer within {READY_SECONDS:.0f} s"}
     except (OSError, subprocess.SubprocessError) as error:
         said = {"error": str(error)}
     finally:

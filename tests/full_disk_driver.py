@@ -1,7 +1,7 @@
 """Runs a program as a trainer whose run folder lies on a disk of 3 MB, and prints as JSON how that ends.
 
 `full_disk_driver.py FOLDER PROGRAM`, in a mount namespace of its own: the disk is a tmpfs, and ends with the namespace.
-The program finds in `$FILL` a command that leaves no byte of the disk free.
+After the run another one is tried.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from model_trainer.trainer import records
 
 
 async def main(folder: Path, program: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], check=True)
     app = App(home=Home.open(folder), settings=Settings(), workspace=None)
     pool = Pool("cpu", ("cpu-0",), 1)
     launch = runs.Launch(kind="train", python=program, label="test", request={"method": "sft"}, pool=pool)
@@ -47,12 +46,13 @@ async def main(folder: Path, program: Path) -> None:
     told["leased"] = records.is_locked(app.home.locks / "leases" / "cpu-0")
     try:
         await runs.start(app, launch)
+        told["another"] = True
     except ModelTrainerError as error:
-        told["another"] = error.code
-    except OSError as error:
-        told["another"] = repr(error)
+        told["refused"] = [error.code, error.message, error.next_step]
+    told["hidden"] = [path.name for path in folder.glob(".*")]
     print(json.dumps(told))
 
 
 if __name__ == "__main__":
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", sys.argv[1]], check=True)
     anyio.run(main, Path(sys.argv[1]), Path(sys.argv[2]))

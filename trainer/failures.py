@@ -19,12 +19,14 @@ class Failure(Exception):
 
 
 #: Without torch.OutOfMemoryError: kernels and libraries that allocate by themselves.
-_GPU_MEMORY = re.compile(r"CUDA.* out of memory|CU(?:BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED")
+_GPU_MEMORY = re.compile(
+    r"\bCUDA (?:(?:driver |runtime )?error: )?out of memory\b|\bCU(?:BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED\b"
+)
 
 #: torch.distributed's own types, and the words of what lies below it in errors that have none.
 _RANK_ERRORS = frozenset({"DistError", "DistBackendError", "DistNetworkError", "DistStoreError"})
 _RANKS = re.compile(
-    r"\bNCCL error\b|\bnccl(?:System|Remote|Internal)Error\b|gloo/transport/.*(?:closed|timed? ?out|reset)"
+    r"\bNCCL error\b|\bnccl(?:System|Remote|Internal)Error\b|gloo/transport/.*(?:closed|[Tt]imed? ?out|reset)"
 )
 
 
@@ -34,17 +36,19 @@ def explain(error: BaseException) -> Failure:
     Out of memory: torch's CUDA errors say " out of memory", its CPU allocator "DefaultCPUAllocator: can't allocate
     memory"; a full disk comes as ENOSPC, or from torch's own writer as an enforce failure in inline_container.cc.
     PEFT, by types that change with its versions: "Target modules … not found in the base model". What the Hub refused
-    stands in the errors behind the error.
+    stands in the errors behind the error. Words count only in the types that those libraries raise: a ValueError or a
+    KeyError may quote a row of the data, which can say anything.
     """
     text = f"{type(error).__name__}: {error}"[:2000]
     if isinstance(error, Failure):
         return error
-    if type(error).__name__ == "OutOfMemoryError" or _GPU_MEMORY.search(text):
+    words = text if _speaks_for_the_machine(error) else ""
+    if type(error).__name__ == "OutOfMemoryError" or _GPU_MEMORY.search(words):
         return Failure("oom_gpu", text)
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in text:
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in words:
         return Failure("oom_host", text)
     full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-    if full or "No space left on device" in text or "[enforce fail at inline_container.cc" in text:
+    if full or "No space left on device" in words or "[enforce fail at inline_container.cc" in words:
         return Failure("disk_full", text)
     if isinstance(error, ImportError):
         return Failure("bad_environment", text)
@@ -53,9 +57,14 @@ def explain(error: BaseException) -> Failure:
         return Failure("bad_data", f"{type(error.__cause__).__name__}: {error.__cause__}"[:2000])
     if str(error).startswith(("Target modules ", "No modules were targeted for adaptation")):
         return Failure("bad_config", text)
-    if any(kind.__name__ in _RANK_ERRORS for kind in type(error).__mro__) or _RANKS.search(text):
+    if any(kind.__name__ in _RANK_ERRORS for kind in type(error).__mro__) or _RANKS.search(words):
         return Failure("communication", text)
     return Failure(_of_the_hub(error) or "unknown", text)
+
+
+def _speaks_for_the_machine(error: BaseException) -> bool:
+    """Whether it is of a type in which torch, NCCL, gloo, safetensors or the operating system say what went wrong."""
+    return isinstance(error, RuntimeError | OSError) or type(error).__name__ == "SafetensorError"
 
 
 #: Reason to the types that tell it, by name: nothing heavy is imported to know an error. The first that fits counts.

@@ -1,8 +1,9 @@
 """What a trainer says of itself while it lives: `progress.json`, for who waits, for the watchdog and the deadline.
 
-`{done, total, eta_seconds, message, phase, clock, step_seconds, save_seconds}`: `phase` is load, train, evaluate, save
-or finish; `clock` is `records.clock()` when it was written; `step_seconds` the median of the last steps, `save_seconds`
-the longest save so far. Written twice a second at most, and at once when the phase changes. Standard library only.
+`{done, total, eta_seconds, message, phase, clock, step_seconds, save_seconds}`: `phase` is load, train, evaluate, save,
+between (what comes after a save and is no step) or finish; `clock` is `records.clock()` when it was written;
+`step_seconds` the median of the last steps, `save_seconds` the longest save so far. Written twice a second at most, and
+at once when the phase changes. Standard library only.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class Heartbeat:
             self._longest_save = max(now - self._since, self._longest_save or 0.0)
         self._phase, self._since = phase, now
         self.write()
+
+    def goes_on(self, done: int) -> None:
+        """`done` steps are done already: a failure before the next one is a failure there, not at step 0."""
+        self._done = done
 
     def step_ended(self, done: int, total: int, message: str) -> None:
         """A step is done: `done` of `total`."""

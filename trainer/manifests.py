@@ -8,7 +8,6 @@ only with a manifest that matches, and the manifest is written last. Standard li
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -110,7 +109,7 @@ def quarantine(folder: Path) -> Path:
 def _problems(folder: Path, hash_limit: float) -> Iterator[str]:
     try:
         manifest = records.read_json(folder / MANIFEST)
-    except ValueError:
+    except (OSError, ValueError):
         manifest = None
     if manifest is None:
         yield "it has no manifest: the save was interrupted"
@@ -119,21 +118,32 @@ def _problems(folder: Path, hash_limit: float) -> Iterator[str]:
         yield f"the manifest is of step {manifest.get('step')}"
     if not manifest.get("finite"):
         yield "the weights hold NaN or infinity"
-    files: dict[str, dict[str, Any]] = manifest.get("files", {})
+    files = manifest.get("files")
+    sizes = (
+        [entry.get("size") for entry in files.values() if isinstance(entry, dict)] if isinstance(files, dict) else []
+    )
+    if not isinstance(files, dict) or len(sizes) < len(files) or not all(isinstance(size, int) for size in sizes):
+        yield "its manifest isn't of our making"
+        return
     yield from _missing(files)
-    hashed = sum(expected["size"] for expected in files.values()) <= hash_limit
+    hashed = sum(sizes) <= hash_limit
     for name, expected in files.items():
         path = folder / name
         try:
             with open(path, "rb") as file:
                 if os.fstat(file.fileno()).st_size != expected["size"]:
                     yield f"{name} has another size"
-                elif hashed and hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                elif hashed and hashlib.file_digest(file, "sha256").hexdigest() != expected.get("sha256"):
                     yield f"{name} has other bytes"
         except FileNotFoundError:
             yield f"{name} is gone"
+        except OSError as error:
+            # A disk that fails says so when it is read.
+            yield f"{name} can't be read: {error.strerror}"
     state = _state(folder)
-    if state is not None and state.get("global_step") != step_of(folder):
+    if state is None:
+        yield "its state can't be read"
+    elif state.get("global_step") != step_of(folder):
         yield f"its state is of step {state.get('global_step')}"
 
 
@@ -147,9 +157,9 @@ def _missing(files: Mapping[str, Any]) -> Iterator[str]:
         yield "the random number generators' state is missing"
 
 
-def _state(folder: Path) -> dict[str, Any] | None:
+def _state(folder: Path) -> records.Record | None:
     try:
-        return json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        return records.read_json(folder / "trainer_state.json")
     except (OSError, ValueError):
         return None
 

@@ -87,6 +87,8 @@ def _train(attempt: Path, beat: Heartbeat, stopping: _StopFlag) -> dict[str, Any
     attempted = records.read_json(attempt / "attempt.json") or {}
     beginning = continuing.begin(run / "checkpoints", request, goes_on=bool(attempted.get("resume")))
     start = beginning.start
+    if start is not None:
+        beat.goes_on(start.step)
     trained_on = start.continuation["data"] if start is not None else None
     data = DataRecord(attempt / "data.json", trained_on, allow_changes=bool(request.get("allow_changed_data")))
     beat.say("loading model and data")

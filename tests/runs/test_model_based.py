@@ -19,7 +19,14 @@ import pytest
 from counts import times
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from programs import SUCCEEDS, program, start
 
 from model_trainer.executors import host, local, states, sweeping
@@ -230,10 +237,13 @@ class Machine(RuleBasedStateMachine):
         return await listing.list_runs(self.app, status=None, kind="all", limit=100, cursor=None)
 
 
-TestAnythingInAnyOrder = Machine.TestCase
-TestAnythingInAnyOrder.settings = settings(
-    max_examples=times(6, 150),
-    stateful_step_count=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+def test_in_any_order_of_anything_what_must_hold_holds():
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=times(6, 150),
+            stateful_step_count=12,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+        ),
+    )

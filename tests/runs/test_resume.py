@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from counts import times
 from training_runs import LORA, Train, failure_of, losses, result_of, rows_of, stop_after, write_rows
 
 from model_trainer.executors import states
@@ -164,37 +165,81 @@ async def test_a_run_that_lives_is_not_gone_on_with(app: App, train: Train):
     await stop_after(app, run, 1)
 
 
+@pytest.mark.soak
 async def test_kills_in_the_middle_of_a_save_cost_no_more_than_that_checkpoint(app: App, train: Train):
-    run = await train(training={"max_steps": 5000, "save_steps": 1, "save_total_limit": None}, eval_dataset=None)
-    began = interrupted = 0
-    for _ in range(3):
-        await kill_in_a_save(app, run, after=began + 1)
+    asked: dict[str, Any] = {
+        "peft": DROPOUT,
+        "training": {"max_steps": 5000, "save_steps": 1, "save_total_limit": None},
+        "eval_dataset": None,
+    }
+    chance = random.Random(20261125)
+    run = await train(**asked)
+    chain, began = [run], 0
+    for _ in range(times(3, 25)):
+        cut = await kill_in_a_save(app, run, after=began + chance.randint(1, 3), chance=chance)
         good, bad = manifests.last_good(run.checkpoints)
         assert good is not None
-        interrupted += len(bad)
-        child, answer = await resume(app, run)
+        assert (good.step, [verdict.step for verdict in bad]) == (cut - 1, [cut])
+        run, answer = await resume(app, run)
         assert answer.from_step == good.step
-        assert [
-            one.startswith(f"checkpoint-{verdict.step}: ") for one, verdict in zip(answer.skipped, bad, strict=True)
-        ]
-        run, began = child, good.step
-    step = await stop_after(app, run, 1)
-    assert manifests.verify(run.checkpoints / f"checkpoint-{step}").is_good
-    assert interrupted > 0
+        (skipped,) = answer.skipped
+        assert skipped.startswith(f"checkpoint-{cut}: ")
+        chain, began = [*chain, run], good.step
+    last = await stop_after(app, run, began + 2)
+    assert manifests.verify(run.checkpoints / f"checkpoint-{last}").is_good
+    whole = await train(**asked)
+    assert await stop_after(app, whole, last) >= last
+    wanted, seen = exact_rows(whole), set[int]()
+    for part in chain:
+        # Each row of each run, also those of the steps that were trained twice: no bit differs, nor does the rate.
+        assert exact_rows(part).items() <= wanted.items()
+        seen |= exact_rows(part).keys()
+    assert seen == set(range(1, last + 1))
 
 
-async def kill_in_a_save(app: App, run: RunPaths, *, after: int) -> None:
-    """Kill a run's trainer the moment that a checkpoint folder shows which isn't finished."""
+def exact_rows(run: RunPaths) -> dict[int, tuple[float, ...]]:
+    """Loss, norm of the gradients, rate and tokens of each step."""
+    told = ("loss", "grad_norm", "learning_rate", "num_tokens")
+    return {row["step"]: tuple(row[name] for name in told) for row in rows_of(run) if "loss" in row}
+
+
+#: What shows in a checkpoint's folder while it is saved, in this order; the manifest comes last.
+SAVED = ("", "adapter_model.safetensors", *manifests.NEEDED[1:3], "rng_state.pth", *manifests.NEEDED[::3])
+
+
+async def kill_in_a_save(app: App, run: RunPaths, *, after: int, chance: random.Random) -> int:
+    """Kill a run's trainer at a random moment in one of its saves behind step `after`; the step of that save.
+
+    It is stopped first, so that it is certain that the save wasn't over.
+    """
+    shows, looks = chance.choice(SAVED), chance.randint(0, 3)
     with anyio.fail_after(60):
-        while not (trainer := [row["pid"] for row in records.read_lines(run.events)[0] if row["event"] == "running"]):
+        while not (told := list(run.attempt(1).root.glob("stacks-*.txt"))):
             await anyio.sleep(0.01)
+        trainer = int(told[0].stem.partition("-")[2])
         while True:
             newest = next(iter(manifests.folders(run.checkpoints)), None)
-            if newest and manifests.step_of(newest) > after and not (newest / manifests.MANIFEST).exists():
-                os.kill(trainer[0], signal.SIGKILL)
+            if newest is None or manifests.step_of(newest) <= after or not (newest / shows).exists():
+                await anyio.sleep(0.0005)
+                continue
+            for _ in range(looks):
+                await anyio.lowlevel.checkpoint()
+            os.kill(trainer, signal.SIGSTOP)
+            while state_of(trainer) != "T":
+                await anyio.lowlevel.checkpoint()
+            if not (newest / manifests.MANIFEST).exists():
+                os.kill(trainer, signal.SIGKILL)
                 break
-            await anyio.lowlevel.checkpoint()
-    await failure_of(app, run)
+            os.kill(trainer, signal.SIGCONT)
+            after = manifests.step_of(newest)
+    failed = await failure_of(app, run)
+    assert "SIGKILL" in failed.detail
+    return manifests.step_of(newest)
+
+
+def state_of(pid: int) -> str:
+    """The kernel's letter for what a process does."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0]
 
 
 async def test_damaged_checkpoints_are_passed_over_and_named(app: App, train: Train):

@@ -72,3 +72,58 @@ def test_a_large_checkpoint_may_be_compared_by_size_alone(tmp_path: Path):
 
 def test_a_run_without_checkpoints_has_none(tmp_path: Path):
     assert manifests.last_good(tmp_path / "nowhere") == (None, [])
+
+
+def test_a_checkpoint_moved_aside_is_no_longer_looked_at_and_replaces_none_before_it(tmp_path: Path):
+    good = checkpoint(tmp_path, 3)
+    for number in (1, 2, 3):
+        bad = checkpoint(tmp_path, 4, without="optimizer.pt")
+        (bad / "which").write_text(str(number), encoding="utf-8")
+        assert manifests.quarantine(bad) == tmp_path / "quarantine" / f"checkpoint-4.{number}"
+        assert not bad.exists()
+    assert manifests.last_good(tmp_path) == (manifests.verify(good), [])
+    aside = sorted((tmp_path / "quarantine").iterdir())
+    assert [(folder / "which").read_text(encoding="utf-8") for folder in aside] == ["1", "2", "3"]
+
+
+def test_a_folder_in_which_a_save_had_only_begun_is_moved_aside_as_well(tmp_path: Path):
+    begun = tmp_path / "checkpoint-7"
+    begun.mkdir()
+    (begun / f".{manifests.MANIFEST}.4242.tmp").write_text('{"step": 7, "fin', encoding="utf-8")
+    assert not manifests.verify(begun).is_good
+    assert [path.name for path in manifests.quarantine(begun).iterdir()] == [f".{manifests.MANIFEST}.4242.tmp"]
+
+
+#: Manifests that say little or the wrong thing, and what is said of a checkpoint that has one.
+MANIFESTS = {
+    "empty": ("", "no manifest"),
+    "cut": ('{"step": 1, "finite": true, "files": {"optim', "no manifest"),
+    "a list": ("[]", "no manifest"),
+    "not UTF-8": ("\udcff", "no manifest"),
+    "no files": ('{"step": 1, "finite": true}', "isn't of our making"),
+    "no object of files": ('{"step": 1, "finite": true, "files": []}', "isn't of our making"),
+    "files of no size": ('{"step": 1, "finite": true, "files": {"optimizer.pt": {}}}', "isn't of our making"),
+    "files outside": (
+        '{"step": 1, "finite": true, "files": {"../../secret": {"size": 1, "sha256": "x"}}}',
+        "optimizer.pt is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_that_is_none_makes_a_checkpoint_bad_and_nothing_worse(tmp_path: Path, text: str, says: str):
+    good, folder = checkpoint(tmp_path, 0), checkpoint(tmp_path, 1)
+    (folder / manifests.MANIFEST).write_bytes(text.encode(errors="surrogateescape"))
+    found, (bad,) = manifests.last_good(tmp_path)
+    assert found is not None
+    assert found.folder == good
+    assert any(says in problem for problem in bad.problems)
+
+
+def test_a_state_that_is_no_record_makes_a_checkpoint_bad_and_nothing_worse(tmp_path: Path):
+    folder = checkpoint(tmp_path, 1)
+    (folder / "trainer_state.json").write_text("[]", encoding="utf-8")
+    assert "trainer_state.json has another size" in manifests.verify(folder).problems
+    # The same bytes as the manifest says, and still none.
+    manifests.write(folder, finite=True)
+    assert manifests.verify(folder).problems == ("its state can't be read",)
