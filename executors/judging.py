@@ -62,8 +62,9 @@ def judge(folder: Path, code: int, watch: Watch, *, max_hours: float | None) -> 
 def _by_itself(folder: Path, code: int, result: dict[str, Any], watch: Watch) -> dict[str, Any]:
     """The outcome of a trainer that we did nothing to."""
     said = result.get("outcome")
-    if said == "failed" and result.get("reason", "unknown") != "unknown":
-        return _failed(result["reason"], result.get("detail", ""))
+    if said == "failed":
+        # Its own word, also where that is that it does not know: its log may quote data, which say anything.
+        return _failed(result.get("reason", "unknown"), result.get("detail", ""))
     if said == "stopped":
         # It stops only at SIGTERM, and that wasn't ours.
         step = result.get("steps")
@@ -81,8 +82,6 @@ def _by_itself(folder: Path, code: int, result: dict[str, Any], watch: Watch) ->
         return _failed(reason, f"{ended}; the end of its log says: {line}")
     if (free := _free(folder)) is not None and free < _FULL:
         return _failed("disk_full", f"{ended}; {free} bytes are free on the disk of {folder}")
-    if said == "failed":
-        return _failed("unknown", result.get("detail", ""))
     who = "; the kernel counts no kill for memory: somebody sent it" if number == signal.SIGKILL else ""
     return _failed("unknown", f"{ended} and left no result{who}")
 

@@ -300,7 +300,7 @@ class Supervisor:
             "exit_code": code,
             "attempt": self.attempt,
             "at": host.now(),
-            "seconds": round(host.monotonic() - self._started, 3),
+            "seconds": round(self.former.seconds + host.monotonic() - self._started, 3),
         }
         self.event("ended", **outcome)
         self._reserve.write(record)

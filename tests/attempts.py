@@ -120,25 +120,25 @@ class Attempts:
         return (self.run.output / "adapter_model.safetensors").read_bytes()
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """End a trainer as the kernel does, and wait until it is gone."""
-    process.send_signal(signal.SIGKILL)
-    process.wait(SECONDS)
-
-
-def kill_in_a_save(attempts: Attempts, process: subprocess.Popen[str], *, after: int, share: float) -> bool:
-    """Kill a trainer in its first save of a step beyond `after`: `share` of its longest save so far behind its begin.
+def kill_in_a_save(
+    attempts: Attempts, number: int, process: subprocess.Popen[str], *, after: int, share: float
+) -> bool:
+    """Kill an attempt's trainer in its first save behind step `after`, a `share` of its longest save behind the begin.
 
     False if it ended by itself before that.
     """
-    progress = process.args[-1] + "/progress.json"  # type: ignore[index, operator]
+    attempt = attempts.run.attempt(number)
     deadline = time.monotonic() + SECONDS
     while process.poll() is None:
         assert time.monotonic() < deadline, "no save began"
         newest = next(iter(manifests.folders(attempts.run.checkpoints)), None)
-        if newest and manifests.step_of(newest) > after and not (newest / manifests.MANIFEST).exists():
-            known = records.read_json(Path(progress)) or {}
-            time.sleep(share * (known.get("save_seconds") or 0.05))
-            kill(process)
-            return True
+        if newest is None or manifests.step_of(newest) <= after or (newest / manifests.MANIFEST).exists():
+            continue
+        known = records.read_json(attempt.progress) or {}
+        time.sleep(share * (known.get("save_seconds") or 0.05))
+        # The trainer itself, not who waits for it: that one ends when the trainer is really gone.
+        (told,) = attempt.root.glob("stacks-*.txt")
+        os.kill(int(told.stem.partition("-")[2]), signal.SIGKILL)
+        process.wait(SECONDS)
+        return True
     return False

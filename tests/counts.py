@@ -1,4 +1,4 @@
-"""How often tests repeat what is decided by chance: a few times in `make test`, as often as is promised in `make soak`."""
+"""How often tests repeat what chance decides: a few times in `make test`, as often as is promised in `make soak`."""
 
 from __future__ import annotations
 

@@ -37,17 +37,20 @@ class Watcher(TrainerCallback):
         *,
         nonfinite_steps: int,
         first_eval_loss: float | None = None,
+        told_until: int = 0,
     ) -> None:
+        """`told_until` is the last step that a metric row of a former run or attempt was about."""
         self._rows = pyramid.MetricsWriter(attempt / "metrics.jsonl")
         self._beat = beat
         self._stopping = stopping
         self._limit = nonfinite_steps
         self._nonfinite = 0
         self._first_bad: int | None = None
-        self._logged = 0
+        self._logged = told_until
         self._loss: float | None = None
         self._stopped = False
         self.diverged: str | None = None
+        self.diverged_at: dict[str, int] | None = None
         self.first_eval_loss = first_eval_loss
 
     def on_log(
@@ -93,6 +96,7 @@ class Watcher(TrainerCallback):
         if self._nonfinite >= self._limit:
             rows = f"{self._nonfinite} metric row{'s' if self._nonfinite != 1 else ''}"
             self.diverged = f"{', '.join(bad)} not finite from step {self._first_bad} to {row['step']} ({rows})"
+            self.diverged_at = {"from": self._first_bad, "to": row["step"]}
             control.should_training_stop = True
 
     def on_train_begin(

@@ -9,8 +9,10 @@ of each checkpoint, under its manifest.
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,11 @@ class Checkpoint:
         return self.continuation["planned_steps"]
 
     @property
+    def told_until(self) -> int:
+        """The last step that a metric row was about."""
+        return self.continuation["window"]["since_step"]
+
+    @property
     def first_eval_loss(self) -> float | None:
         """Held-out loss before the very first step, by the history that each checkpoint carries on."""
         return next(
@@ -56,6 +63,8 @@ class Beginning:
     """Whether the run was asked to go further than the run that the checkpoint is of."""
     quarantined: tuple[str, ...] = ()
     """Checkpoints of this run that can't be trusted, and why; they were moved aside."""
+    anew: bool = False
+    """Whether it was to go on, and there is nothing to go on from."""
 
 
 def begin(checkpoints: Path, request: Mapping[str, Any], *, goes_on: bool) -> Beginning:
@@ -69,17 +78,30 @@ def begin(checkpoints: Path, request: Mapping[str, Any], *, goes_on: bool) -> Be
     """
     moved: list[str] = []
     if goes_on:
+        _forget_halves(checkpoints)
         good, bad = manifests.last_good(checkpoints)
         for verdict in bad:
             aside = manifests.quarantine(verdict.folder)
             moved.append(f"{verdict.folder.name}: {', '.join(verdict.problems[:3])}")
             sys.stderr.write(f"{moved[-1]}; moved to {aside}\n")
+        if moved and good is not None:
+            manifests.mark_good(good.folder)
         if good is not None:
             return Beginning(_read(good.folder), quarantined=tuple(moved))
     if request.get("resume_from") is None:
-        return Beginning(None, quarantined=tuple(moved))
+        return Beginning(None, quarantined=tuple(moved), anew=goes_on)
     start = _load(Path(request["resume_from"]))
     return Beginning(start, extends=bool(request.get("extends")), quarantined=tuple(moved))
+
+
+def _forget_halves(checkpoints: Path) -> None:
+    """Delete the interrupted saves that former attempts moved aside, so that a run cut again and again fills no disk.
+
+    Without a manifest nothing says what they should have been; those that differ from theirs stay to be looked at.
+    """
+    for folder in (checkpoints / manifests.QUARANTINE).glob("checkpoint-*"):
+        if not (folder / manifests.MANIFEST).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _load(folder: Path) -> Checkpoint:
@@ -106,21 +128,37 @@ def save(folder: Path, trainer: Any, data: Sequence[Mapping[str, Any]]) -> None:
     records.write_json(folder / manifests.CONTINUATION, record)
 
 
-class KeepsPrecision:
-    """Mixed into a trainer: loading a checkpoint leaves every parameter in the precision it had.
+class LoadsExactly:
+    """Mixed into a trainer: loading a checkpoint leaves every parameter in the precision it had, and trusts none.
 
     TRL trains a quantized model's adapter in bfloat16; PEFT casts what it loads to float32, and the run would go on
-    with other roundings (and other memory) than it was stopped with.
+    with other roundings (and other memory) than it was stopped with. transformers loads the best checkpoint as it
+    finds it, and where it finds none it goes on with the last weights.
     """
 
     model: Any
+    state: TrainerState
 
     def _load_from_checkpoint(self, *arguments: Any, **options: Any) -> None:
-        before = {name: parameter.dtype for name, parameter in self.model.named_parameters()}
-        super()._load_from_checkpoint(*arguments, **options)  # pyright: ignore[reportAttributeAccessIssue]
-        for name, parameter in self.model.named_parameters():
-            if parameter.dtype != before.get(name, parameter.dtype):
-                parameter.data = parameter.data.to(before[name])
+        with _same_precision(self.model):
+            super()._load_from_checkpoint(*arguments, **options)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _load_best_model(self) -> None:
+        best = manifests.verify(Path(str(self.state.best_model_checkpoint)))
+        if not best.is_good:
+            problems = "; ".join(best.problems[:5])
+            raise Failure("incomplete", f"{best.folder}, the best checkpoint, can't be loaded: {problems}")
+        with _same_precision(self.model):
+            super()._load_best_model()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def _same_precision(model: Any) -> Generator[None]:
+    before = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    yield
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != before.get(name, parameter.dtype):
+            parameter.data = parameter.data.to(before[name])
 
 
 class Continuer(TrainerCallback):
@@ -158,6 +196,8 @@ def adopt(trainer: Any, checkpoint: Checkpoint) -> None:
     """Make the trainer what it was at a checkpoint of the last step, of which only evaluation and saving are left."""
     trainer._load_from_checkpoint(str(checkpoint.folder))
     trainer.state = checkpoint.state
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
+        trainer._load_best_model()
 
 
 def _means(trainer: Any) -> dict[str, list[float]]:

@@ -36,6 +36,11 @@ class Heartbeat:
         self._longest_save: float | None = None
         self._began: tuple[float, int] | None = None
 
+    @property
+    def done(self) -> int:
+        """Steps that are done."""
+        return self._done
+
     def say(self, message: str, phase: str | None = None) -> None:
         """Tell at once what is being done."""
         self._message = message

@@ -118,12 +118,10 @@ def _problems(folder: Path, hash_limit: float) -> Iterator[str]:
         yield f"the manifest is of step {manifest.get('step')}"
     if not manifest.get("finite"):
         yield "the weights hold NaN or infinity"
-    files = manifest.get("files")
-    sizes = (
-        [entry.get("size") for entry in files.values() if isinstance(entry, dict)] if isinstance(files, dict) else []
-    )
-    if not isinstance(files, dict) or len(sizes) < len(files) or not all(isinstance(size, int) for size in sizes):
-        yield "its manifest isn't of our making"
+    files: dict[str, Any] = _dict(manifest.get("files"))
+    sizes: list[Any] = [_dict(entry).get("size") for entry in files.values()]
+    if not files or not all(isinstance(size, int) for size in sizes):
+        yield "its manifest isn't one of ours"
         return
     yield from _missing(files)
     hashed = sum(sizes) <= hash_limit
@@ -145,6 +143,10 @@ def _problems(folder: Path, hash_limit: float) -> Iterator[str]:
         yield "its state can't be read"
     elif state.get("global_step") != step_of(folder):
         yield f"its state is of step {state.get('global_step')}"
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _missing(files: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from . import data, models
-from .continuing import KeepsPrecision
+from .continuing import LoadsExactly
 from .failures import Failure
 
 
@@ -26,7 +26,7 @@ class Job:
     """`training`: rows read for training; `dropped`: how many of them TRL left out."""
 
 
-class Trainer(KeepsPrecision, SFTTrainer):
+class Trainer(LoadsExactly, SFTTrainer):
     """TRL's, able to go on exactly."""
 
 

@@ -23,7 +23,7 @@ from .failures import Failure, explain
 from .heartbeat import Heartbeat
 
 if TYPE_CHECKING:
-    from .continuing import Checkpoint
+    from .continuing import Beginning, Checkpoint
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
             beat.write()
         failure = explain(error)
         sys.excepthook(type(error), error, error.__traceback__)
-        result = {"outcome": "failed", "reason": failure.reason, "detail": failure.detail}
+        result = {"outcome": "failed", "reason": failure.reason, "detail": failure.detail, "steps": beat.done}
     result["seconds"] = round(time.monotonic() - started, 2)
     records.write_json(attempt / "result.json", result)
     if not stacks.stat().st_size:
@@ -102,6 +102,7 @@ def _train(attempt: Path, beat: Heartbeat, stopping: _StopFlag) -> dict[str, Any
         stopping,
         nonfinite_steps=config["guards"]["nonfinite_steps"],
         first_eval_loss=start.first_eval_loss if start is not None else None,
+        told_until=start.told_until if start is not None else 0,
     )
     complete = partial(continuing.save, trainer=trainer, data=data.read)
     keeper = checkpoints.CheckpointKeeper(run / "checkpoints", limit=job.checkpoint_limit, complete=complete)
@@ -110,7 +111,7 @@ def _train(attempt: Path, beat: Heartbeat, stopping: _StopFlag) -> dict[str, Any
     trainer.add_callback(watcher)
     if stopping:
         return {"outcome": "stopped", "steps": start.step if start is not None else 0, **data.summary()}
-    beat.say(_what_comes(trainer, start))
+    beat.say(_what_comes(trainer, beginning))
     train_loss = _go(trainer, start, extends=beginning.extends)
     reached = trainer.state.global_step >= trainer.state.max_steps
     result: dict[str, Any] = {
@@ -131,7 +132,8 @@ def _train(attempt: Path, beat: Heartbeat, stopping: _StopFlag) -> dict[str, Any
     if start is not None:
         result["resumed"] = {"from": str(start.folder), "step": start.step}
     if watcher.diverged is not None:
-        return {**result, "outcome": "failed", "reason": "diverged", "detail": watcher.diverged}
+        told = {"detail": watcher.diverged, "diverged_at": watcher.diverged_at}
+        return {**result, "outcome": "failed", "reason": "diverged", **told}
     if not reached:
         return {**result, "outcome": "stopped"}
     if trainer.state.global_step == 0:
@@ -160,9 +162,11 @@ def _go(trainer: Any, start: Checkpoint | None, *, extends: bool) -> float | Non
     return trainer.train(resume_from_checkpoint=str(start.folder)).training_loss
 
 
-def _what_comes(trainer: Any, start: Checkpoint | None) -> str:
-    if start is not None:
-        return f"going on from step {start.step}"
+def _what_comes(trainer: Any, beginning: Beginning) -> str:
+    if beginning.start is not None:
+        return f"going on from step {beginning.start.step}"
+    if beginning.anew:
+        return "training from the start: the attempts before left no checkpoint that verifies"
     return "training" if trainer.eval_dataset is None else "measuring the untrained model, then training"
 
 

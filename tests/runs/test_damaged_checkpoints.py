@@ -1,4 +1,4 @@
-"""Checkpoints that a disk, a kill or a bad step spoiled: passed over, named, moved aside, and never the last to stay."""
+"""Checkpoints that a disk, a kill or a bad step spoiled: passed over, named and moved aside."""
 
 from __future__ import annotations
 
@@ -257,7 +257,8 @@ async def test_what_is_damaged_again_lies_beside_the_former_and_counts_for_no_ro
     for number in (1, 2):
         flip(newest(trained) / WEIGHTS)
         result = machine.attempt(trained, number + 1, save_total_limit=1)
-        assert result["resumed"]["step"] == STEPS - 1 if number == 1 else "resumed" not in result
+        # The second time there is none before it: the limit is 1.
+        assert (result.get("resumed") or {}).get("step") == (STEPS - 1 if number == 1 else None)
         assert aside(trained)[-1] == f"checkpoint-{STEPS}.{number}"
         # Of those that can be gone on from, the newest stays, whatever lies aside.
         assert steps_kept(manifests.folders(trained.checkpoints)) == [STEPS]

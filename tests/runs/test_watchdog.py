@@ -125,11 +125,12 @@ async def test_a_trainer_that_dies_without_a_word_is_judged_by_what_it_left(
     assert (state.reason, says in state.detail) == (reason, True), state.detail
 
 
-async def test_words_of_the_log_mean_nothing_where_the_trainer_said_why(app: App, workspace: Path):
-    body = """echo 'CUDA out of memory'
-printf '{"outcome": "failed", "reason": "bad_data", "detail": "row 3"}' > "$4/result.json"; exit 1"""
+@pytest.mark.parametrize("reason", ["bad_data", "unknown"])
+async def test_words_of_the_log_mean_nothing_where_the_trainer_said_why(app: App, workspace: Path, reason: str):
+    body = f"""echo 'CUDA out of memory'
+printf '{{"outcome": "failed", "reason": "{reason}", "detail": "row 3"}}' > "$4/result.json"; exit 1"""
     run = await start(app, program(workspace, body))
-    assert await runs.wait(app, run, seconds=60) == states.Failed(reason="bad_data", detail="row 3")
+    assert await runs.wait(app, run, seconds=60) == states.Failed(reason=reason, detail="row 3")  # pyright: ignore[reportArgumentType]
 
 
 def edit_host(app: App, more: str) -> None:

@@ -100,9 +100,9 @@ MANIFESTS = {
     "cut": ('{"step": 1, "finite": true, "files": {"optim', "no manifest"),
     "a list": ("[]", "no manifest"),
     "not UTF-8": ("\udcff", "no manifest"),
-    "no files": ('{"step": 1, "finite": true}', "isn't of our making"),
-    "no object of files": ('{"step": 1, "finite": true, "files": []}', "isn't of our making"),
-    "files of no size": ('{"step": 1, "finite": true, "files": {"optimizer.pt": {}}}', "isn't of our making"),
+    "no files": ('{"step": 1, "finite": true}', "isn't one of ours"),
+    "no object of files": ('{"step": 1, "finite": true, "files": []}', "isn't one of ours"),
+    "files of no size": ('{"step": 1, "finite": true, "files": {"optimizer.pt": {}}}', "isn't one of ours"),
     "files outside": (
         '{"step": 1, "finite": true, "files": {"../../secret": {"size": 1, "sha256": "x"}}}',
         "optimizer.pt is missing",
