@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -120,25 +121,30 @@ class Attempts:
         return (self.run.output / "adapter_model.safetensors").read_bytes()
 
 
-def kill_in_a_save(
-    attempts: Attempts, number: int, process: subprocess.Popen[str], *, after: int, share: float
-) -> bool:
-    """Kill an attempt's trainer in its first save behind step `after`, a `share` of its longest save behind the begin.
+def kill_in_a_save(attempts: Attempts, number: int, process: subprocess.Popen[str], *, after: int) -> int:
+    """Kill an attempt's trainer at a random moment of a save behind step `after`; the step whose save was cut.
 
-    False if it ended by itself before that.
+    It is stopped first: a save that was over by then doesn't count, and a later one is taken.
     """
     attempt = attempts.run.attempt(number)
     deadline = time.monotonic() + SECONDS
-    while process.poll() is None:
-        assert time.monotonic() < deadline, "no save began"
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"it ended before it could be killed: {attempts.log(number)[-3000:]}"
         newest = next(iter(manifests.folders(attempts.run.checkpoints)), None)
         if newest is None or manifests.step_of(newest) <= after or (newest / manifests.MANIFEST).exists():
             continue
-        known = records.read_json(attempt.progress) or {}
-        time.sleep(share * (known.get("save_seconds") or 0.05))
+        longest = (records.read_json(attempt.progress) or {}).get("save_seconds") or 0.05
+        time.sleep(random.uniform(0.0, longest))
         # The trainer itself, not who waits for it: that one ends when the trainer is really gone.
         (told,) = attempt.root.glob("stacks-*.txt")
-        os.kill(int(told.stem.partition("-")[2]), signal.SIGKILL)
-        process.wait(SECONDS)
-        return True
-    return False
+        trainer = int(told.stem.partition("-")[2])
+        os.kill(trainer, signal.SIGSTOP)
+        while Path(f"/proc/{trainer}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0] != "T":
+            pass
+        if not (newest / manifests.MANIFEST).exists():
+            os.kill(trainer, signal.SIGKILL)
+            process.wait(SECONDS)
+            return manifests.step_of(newest)
+        os.kill(trainer, signal.SIGCONT)
+        after = manifests.step_of(newest)
+    raise AssertionError(f"no save was cut within {SECONDS} s: {attempts.log(number)[-3000:]}")

@@ -49,6 +49,13 @@ class Stat:
     first_bad: int | None = None
     """Step of the first of them."""
 
+    @classmethod
+    def first(cls, value: float | None, step: int) -> Stat:
+        """Of one value; readers make thousands of these."""
+        if value is None:
+            return cls(last_step=step, bad=1, first_bad=step)
+        return cls(1, float(value), 0.0, value, value, value, step)
+
     def add(self, value: float | None, step: int) -> None:
         """Take one more value; None is one that was not finite."""
         self.last, self.last_step = value, step
@@ -114,7 +121,11 @@ class Bucket:
                 or not (value is None or isinstance(value, (int, float)))
             ):
                 continue
-            self.stats.setdefault(name, Stat()).add(_finite(value), step)
+            stat = self.stats.get(name)
+            if stat is None:
+                self.stats[name] = Stat.first(_finite(value), step)
+            else:
+                stat.add(_finite(value), step)
 
     def merge(self, later: Bucket) -> None:
         """Take the rows of the bucket that follows; places in files are the caller's."""
