@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
 def _list(app: App, status: Any, *, everything: bool) -> int:
     import anyio
 
-    from ..services.runs import listing
+    from ..services.runs import disk, listing
 
     async def read() -> tuple[list[RunLine], int, list[str]]:
         lines: list[RunLine] = []
@@ -144,8 +144,8 @@ def _list(app: App, status: Any, *, everything: bool) -> int:
         _say(f"… the newest {len(lines)} of {total}; --all shows all")
     if damaged:
         _say(f"Can't be read, damaged or of a newer version: {', '.join(damaged)}")
-    disk = listing.disk_totals(app)
-    _say("", f"All runs take {_size(disk.used)}; {_size(disk.free)} are free in {app.home.runs}")
+    totals = disk.disk_totals(app)
+    _say("", f"All runs take {_size(totals.used)}; {_size(totals.free)} are free in {app.home.runs}")
     return 0
 
 

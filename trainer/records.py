@@ -143,7 +143,8 @@ def parse_lines(data: bytes) -> Iterator[Record]:
     for line in data.split(b"\n"):
         if line.strip():
             try:
-                record = json.loads(line)
+                # As text: of bytes it would guess the encoding, for each line.
+                record = json.loads(line.decode())
             except ValueError:
                 continue
             if isinstance(record, dict):

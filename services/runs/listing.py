@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio.to_thread
@@ -17,12 +14,12 @@ from ...executors.states import is_over
 from ..app import App
 from ..calls import as_call
 from ..result import Frozen, Result
+from . import disk
 from . import life as runs
 from .kept import Kept
 from .restarting import restarted_since_boot
 
-#: Files of one run that are counted, and of all runs of a page; a run has a few dozen.
-_FILES = 10_000
+#: Files of all runs of a page that are counted.
 _PAGE_FILES = 20_000
 
 #: Damaged runs, and restarted ones, that an answer names.
@@ -124,8 +121,9 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
         if len(shown) == limit:
             more = True
             continue
-        disk = _count(f"{folder}/{run_id}", min(_FILES, files_left), _CODES if standing.over else None)
-        files_left -= disk.files
+        count = disk.count_ended if standing.over else disk.count
+        used = count(f"{folder}/{run_id}", min(disk.FILES, files_left))
+        files_left -= used.files
         shown.append(
             RunLine(
                 run_id=run_id,
@@ -135,7 +133,7 @@ def _list(app: App, status: str | None, kind: str, method: str | None, limit: in
                 method=asked.method,
                 model=asked.model,
                 reason=standing.reason,
-                disk_bytes=disk.size,
+                disk_bytes=used.size,
             )
         )
     # Told on the first page only.
@@ -176,9 +174,6 @@ class _Standing:
 _ASKED: Kept[_Asked | None] = Kept()
 _STANDINGS: Kept[_Standing] = Kept()
 
-#: Of runs that are over: their copy of our code, which nobody writes to any more.
-_CODES: Kept[_Disk] = Kept()
-
 
 def _read_asked(app: App, run_id: str) -> _Asked | None:
     """None: there is no record, it can't be read, or a newer version wrote it."""
@@ -196,58 +191,6 @@ def _read_asked(app: App, run_id: str) -> _Asked | None:
 def _read_standing(app: App, run_id: str) -> _Standing:
     state = runs.settled_state(app, app.home.new_run(run_id))
     return _Standing(state.status, getattr(state, "reason", None), is_over(state))
-
-
-@dataclass(frozen=True)
-class DiskTotals:
-    """What all runs take, and what is left where they lie, in bytes."""
-
-    used: int
-    free: int
-
-
-def disk_totals(app: App) -> DiskTotals:
-    """Of everything in the runs folder, also what is just being made or removed; reads every folder of every run."""
-    used = disk_use(app.home.runs, at_most=None)
-    return DiskTotals(used=used or 0, free=shutil.disk_usage(app.home.runs).free)
-
-
-def disk_use(folder: Path, *, at_most: int | None = _FILES) -> int | None:
-    """Bytes of the files in a folder and below; None where there are more than `at_most`: too many to wait for."""
-    return _count(str(folder), at_most).size
-
-
-@dataclass(frozen=True)
-class _Disk:
-    size: int | None
-    files: int
-    """How many were looked at, also where they were too many."""
-
-
-def _count(folder: str, at_most: int | None, codes: Kept[_Disk] | None = None) -> _Disk:
-    """What is in a folder and below; with `codes` its `code`, most of a run's files, is counted once."""
-    total = files = 0
-    folders = [folder]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        if codes is None or entry.path != f"{folder}/code":
-                            folders.append(entry.path)
-                            continue
-                        code = codes.get(entry.path, lambda path=entry.path: _count(path, _FILES))
-                        size, count = code.size, code.files
-                    else:
-                        size, count = entry.stat(follow_symlinks=False).st_size, 1
-                    files += count
-                    if size is None or (at_most is not None and files > at_most):
-                        return _Disk(None, files)
-                    total += size
-        except FileNotFoundError:
-            # A checkpoint may be rotated away meanwhile.
-            continue
-    return _Disk(total, files)
 
 
 def _size(count: int) -> str:

@@ -32,7 +32,7 @@ from ...executors.paths import RunPaths
 from ...trainer import records
 from ..app import App
 from . import life as runs
-from .listing import disk_use
+from .disk import disk_use
 
 What = Literal["checkpoints", "run"]
 
