@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import signal
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from model_trainer.executors.paths import Home, RunPaths
 from model_trainer.executors.snapshot import snapshot
 from model_trainer.services.configs import emit, loading
 from model_trainer.services.configs.schema import Config
-from model_trainer.trainer import manifests, records
+from model_trainer.trainer import records
 from model_trainer.trainer.contract import SNAPSHOT_PACKAGE
 
 
@@ -119,32 +116,3 @@ class Attempts:
     def weights(self) -> bytes:
         """The adapter that came out."""
         return (self.run.output / "adapter_model.safetensors").read_bytes()
-
-
-def kill_in_a_save(attempts: Attempts, number: int, process: subprocess.Popen[str], *, after: int) -> int:
-    """Kill an attempt's trainer at a random moment of a save behind step `after`; the step whose save was cut.
-
-    It is stopped first: a save that was over by then doesn't count, and a later one is taken.
-    """
-    attempt = attempts.run.attempt(number)
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"it ended before it could be killed: {attempts.log(number)[-3000:]}"
-        newest = next(iter(manifests.folders(attempts.run.checkpoints)), None)
-        if newest is None or manifests.step_of(newest) <= after or (newest / manifests.MANIFEST).exists():
-            continue
-        longest = (records.read_json(attempt.progress) or {}).get("save_seconds") or 0.05
-        time.sleep(random.uniform(0.0, longest))
-        # The trainer itself, not who waits for it: that one ends when the trainer is really gone.
-        (told,) = attempt.root.glob("stacks-*.txt")
-        trainer = int(told.stem.partition("-")[2])
-        os.kill(trainer, signal.SIGSTOP)
-        while Path(f"/proc/{trainer}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0] != "T":
-            pass
-        if not (newest / manifests.MANIFEST).exists():
-            os.kill(trainer, signal.SIGKILL)
-            process.wait(SECONDS)
-            return manifests.step_of(newest)
-        os.kill(trainer, signal.SIGCONT)
-        after = manifests.step_of(newest)
-    raise AssertionError(f"no save was cut within {SECONDS} s: {attempts.log(number)[-3000:]}")

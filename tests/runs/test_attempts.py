@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from attempts import Attempts, kill_in_a_save
-from counts import times
+from attempts import Attempts
 from numpy.linalg import norm
 from safetensors.numpy import load_file
 from training_runs import LORA, TRAINING
@@ -69,31 +67,6 @@ def assert_undisturbed(attempts: Attempts, whole: Attempts, last: int) -> None:
     told, wanted = attempts.result(last)["metrics"], whole.result(1)["metrics"]
     for name in ("eval_loss", "eval_loss_before"):
         assert told[name] == wanted[name]
-
-
-@pytest.mark.soak
-def test_kills_at_random_moments_of_saves_cost_each_that_save_and_change_no_number(
-    tmp_path: Path, tiny_model: Path, pairs: Path, fork_python: Path
-):
-    kills = times(2, 25)
-    asked = config(tiny_model, pairs, max_steps=6 * kills + 10, save_steps=1, save_total_limit=2)
-    whole = Attempts.of(tmp_path / "whole", fork_python, **asked)
-    succeeded(whole, 1)
-    attempts = Attempts.of(tmp_path / "killed", fork_python, **asked)
-    saved = 0
-    for number in range(1, kills + 1):
-        halved = kill_in_a_save(attempts, number, attempts.begin(number), after=saved + random.randint(1, 2))
-        good, bad = manifests.last_good(attempts.run.checkpoints)
-        assert good is not None
-        # Every kill cut a save, and cost that one only.
-        assert (good.step, [verdict.step for verdict in bad]) == (halved - 1, [halved])
-        saved = good.step
-    result = succeeded(attempts, kills + 1)
-    assert result["resumed"]["step"] == saved
-    assert_undisturbed(attempts, whole, kills + 1)
-    # What is cut again and again fills no disk: of the halves only the last is there.
-    aside = (attempts.run.checkpoints / manifests.QUARANTINE).iterdir()
-    assert [folder.name for folder in aside] == [f"checkpoint-{saved + 1}.1"]
 
 
 #: Notes everything that a trainer says it does.
