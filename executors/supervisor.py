@@ -108,9 +108,11 @@ class Supervisor:
                 self.event("interrupted", why="the supervisor was sent SIGTERM while the run waited")
                 return
             outcome, code = {"failed": "preempted", "detail": "SIGTERM from outside while the run waited"}, None
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            # ValueError: a config that somebody changed has no numbers that could be changed (`with_training`).
             self._sweep()
-            reason = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unknown"
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = "disk_full" if full else "unknown"
             outcome, code = {"failed": reason, "detail": f"the supervisor could not go on: {error}"}, None
         self._close_place()
         self._finish(outcome, code)

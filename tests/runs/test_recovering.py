@@ -108,7 +108,9 @@ TRAINING = st.fixed_dictionaries(
         "gradient_checkpointing": st.booleans(),
         "learning_rate": st.floats(1e-6, 1e-2),
         "lr_scheduler_type": TEXT,
-        "lr_scheduler_kwargs": st.dictionaries(st.sampled_from(("per_device_train_batch_size", "x")), st.integers()),
+        "lr_scheduler_kwargs": st.dictionaries(
+            st.sampled_from(("per_device_train_batch_size", "x")), st.integers(0, 99)
+        ),
         "gradient_checkpointing_kwargs": st.just({"use_reentrant": False}),
     },
 )

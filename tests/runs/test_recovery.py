@@ -110,6 +110,13 @@ async def test_what_would_happen_again_is_not_tried_again(app: App, workspace: P
     assert recoveries(run) == []
 
 
+async def test_a_config_whose_numbers_cannot_be_changed_ends_the_run_and_says_so(app: App, workspace: Path):
+    run = await start(app, fails_until(workspace, 2, "oom_gpu"), recovery=POLICY, config_text="version: 1\n")
+    state = await runs.wait(app, run, seconds=60)
+    assert isinstance(state, states.Failed)
+    assert "no plain training section" in state.detail
+
+
 async def test_two_failures_at_the_same_step_end_it(app: App, workspace: Path):
     run = await start(app, fails_until(workspace, 9, "communication"), recovery=POLICY)
     state = await runs.wait(app, run, seconds=60)
