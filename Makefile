@@ -11,7 +11,7 @@ help:
 	@echo "make demo   set up, then plan and train a tiny model through the real server (no GPU, no token)"
 	@echo "make test   set up, then the whole test suite"
 	@echo "make lint   format check, lint, types, import layers"
-	@echo "make soak   hours: what chance decides, as often as is promised, and eight servers under load for half an hour"
+	@echo "make soak   an hour or more: what chance decides, as often as is promised, and eight servers under load for half an hour"
 	@echo "make check  lint and test;  make bench  speed, recorded;  make format  rewrite in house style"
 
 $(UV):
