@@ -6,12 +6,20 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from ..app import App
-from .kept import Kept
+from .kept import MOST
 
 #: Files of one run that are counted; a run has a few dozen.
 FILES = 10_000
+
+#: Folders in which something may come or go after a run's end: by prune, pictures, publishing.
+_WRITTEN_LATER = ("checkpoints", "code", "output", "plots", "publish", "work")
+
+#: Of runs that are over: the times by which a change is seen, and what was counted then.
+_ENDED: dict[str, tuple[tuple[int, ...], Counted]] = {}
+_LOCK = Lock()
 
 
 @dataclass(frozen=True)
@@ -56,23 +64,28 @@ def count(folder: str, at_most: int | None) -> Counted:
 
 
 def count_ended(folder: str, at_most: int) -> Counted:
-    """As `count`, of a run that is over: of a folder that is as it was, its files aren't looked at again."""
-    total = files = 0
-    folders = [folder]
-    while folders:
-        path = folders.pop()
-        if path == f"{folder}/code":
-            code = _CODES.get(path, lambda path=path: count(path, FILES))
-            if code.size is None:
-                return Counted(None, files + code.files)
-            part = _Folder(code.size, code.files, ())
-        else:
-            part = _FOLDERS.get(path, lambda path=path: _look_into(path))
-        total, files = total + part.size, files + part.files
-        if files > at_most:
-            return Counted(None, files)
-        folders += part.folders
-    return Counted(total, files)
+    """As `count`, of a run that is over: counted again only where something came, went or was replaced in it.
+
+    Seen by the times of the run's folder and of those directly in it. What readers add further down (summaries of a few
+    kB) isn't seen, and nobody else writes there any more.
+    """
+    stamp = tuple(_changed(path) for path in (folder, *(f"{folder}/{name}" for name in _WRITTEN_LATER)))
+    known = _ENDED.get(folder)
+    if known is None or known[0] != stamp:
+        known = stamp, count(folder, FILES)
+        with _LOCK:
+            _ENDED[folder] = known
+            if len(_ENDED) > MOST:
+                del _ENDED[next(iter(_ENDED))]
+    return known[1] if known[1].files <= at_most else Counted(None, known[1].files)
+
+
+def _changed(path: str) -> int:
+    """When something last came or went in a folder; 0 where there is none."""
+    try:
+        return os.stat(path).st_mtime_ns  # noqa: PTH116  a Path takes longer to make than the folder to look at
+    except OSError:
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +112,3 @@ def _look_into(path: str) -> _Folder:
         # A checkpoint may be rotated away meanwhile.
         pass
     return _Folder(size, files, tuple(folders))
-
-
-#: Of runs that are over, whose files nobody lengthens any more: what lies in each folder, and in all of their copy of
-#: our code. Files that come, go or are replaced change their folder.
-_FOLDERS: Kept[_Folder] = Kept()
-_CODES: Kept[Counted] = Kept()
