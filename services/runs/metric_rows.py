@@ -15,7 +15,7 @@ from ...trainer import pyramid, records
 from ...trainer.pyramid import LEVELS, Bucket
 from ...trainer.records import Cursor
 
-#: A file is told in at least this many pieces, unless it has fewer rows. An answer shows as many points of a curve; each
+#: A file is told in at least this many pieces, unless it has fewer rows. Answers show as many points; each
 #: row that is read by itself costs 20 µs.
 PIECES = 16
 
