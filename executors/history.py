@@ -34,7 +34,9 @@ class Former:
 
 def read(run: Path, events: Sequence[dict[str, Any]]) -> Former:
     """The past that `events` tell, the oldest first."""
-    attempt, seconds, began = 0, 0.0, False
+    attempt, began = 0, False
+    # Each trainer from its start to the last event before the next one's, and the clock that the last of them began at.
+    seconds: list[float] = []
     at_start: tuple[float, float] | None = None
     for row in events:
         kind, at = row.get("event"), float(row.get("t", 0.0))
@@ -45,15 +47,15 @@ def read(run: Path, events: Sequence[dict[str, Any]]) -> Former:
             began = False
         if kind == "running":
             at_start, began = (at, float(row.get("clock", 0.0))), True
+            seconds.append(0.0)
         if at_start is not None:
-            seconds += at - at_start[0]
-            at_start = (at, at_start[1])
+            seconds[-1] = at - at_start[0]
     said = _progress(run, attempt) if began else {}
     if at_start is not None and isinstance(clock := said.get("clock"), int | float):
         # Between two events a trainer may run for hours: its own last word is nearer to its end.
-        seconds = max(seconds, clock - at_start[1])
+        seconds[-1] = max(seconds[-1], clock - at_start[1])
     step = said.get("done")
-    return Former(attempt, began, step if isinstance(step, int) else None, seconds)
+    return Former(attempt, began, step if isinstance(step, int) else None, sum(seconds))
 
 
 def lost_reason(events: Sequence[dict[str, Any]]) -> str:

@@ -1,7 +1,8 @@
 """Why an attempt ended, by the evidence that there is: `unknown` where that doesn't decide.
 
-The trainer's own word counts first where it left one, then what the supervisor did to it, then the exit status with
-the kernel's counters, then the last lines of its log. Standard library only (supervisor snapshot).
+In this order: success, by exit status and the trainer's own word; what the supervisor did to it; the trainer's word
+about its failure; the exit status with the kernel's counters; the last lines of its log, and the disk's free bytes,
+where it left no word. Standard library only (supervisor snapshot).
 """
 
 from __future__ import annotations

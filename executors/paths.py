@@ -25,7 +25,7 @@ import platformdirs
 
 from ..trainer import records
 from ..trainer.contract import SCHEMA_VERSION
-from . import leftovers, storage
+from . import history, leftovers, storage
 from .errors import RunError, StateError
 from .owned import own, own_here
 
@@ -242,12 +242,11 @@ def refuse_newer(run_id: str, record: dict[str, Any]) -> None:
     Raises:
         StateError: `newer_schema`.
     """
-    schema = record.get("schema")
-    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+    if history.is_newer(record):
         raise StateError(
             "newer_schema",
-            f"Run {run_id} was made by a newer version of Model Trainer: its record has schema {schema}, this version "
-            f"knows {SCHEMA_VERSION}.",
+            f"Run {run_id} was made by a newer version of Model Trainer: its record has schema {record['schema']}, "
+            f"this version knows {SCHEMA_VERSION}.",
             next_step="Update Model Trainer (for example `uv tool upgrade model-trainer`); nothing touches the run "
             "until then. list_runs() shows the others.",
         )

@@ -6,20 +6,15 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 from ..app import App
-from .kept import MOST
+from .kept import Kept
 
 #: Files of one run that are counted; a run has a few dozen.
 FILES = 10_000
 
 #: Folders in which something may come or go after a run's end: by prune, pictures, publishing.
 _WRITTEN_LATER = ("checkpoints", "code", "output", "plots", "publish", "work")
-
-#: Of runs that are over: the times by which a change is seen, and what was counted then.
-_ENDED: dict[str, tuple[tuple[int, ...], Counted]] = {}
-_LOCK = Lock()
 
 
 @dataclass(frozen=True)
@@ -69,15 +64,16 @@ def count_ended(folder: str, at_most: int) -> Counted:
     Seen by the times of the run's folder and of those directly in it. What readers add further down (summaries of a few
     kB) isn't seen, and nobody else writes there any more.
     """
-    stamp = tuple(_changed(path) for path in (folder, *(f"{folder}/{name}" for name in _WRITTEN_LATER)))
-    known = _ENDED.get(folder)
-    if known is None or known[0] != stamp:
-        known = stamp, count(folder, FILES)
-        with _LOCK:
-            _ENDED[folder] = known
-            if len(_ENDED) > MOST:
-                del _ENDED[next(iter(_ENDED))]
-    return known[1] if known[1].files <= at_most else Counted(None, known[1].files)
+    counted = _ENDED.get(folder, lambda: count(folder, FILES))
+    return counted if counted.files <= at_most else Counted(None, counted.files)
+
+
+def _changes(run: str) -> tuple[int, ...]:
+    return tuple(_changed(path) for path in (run, *(f"{run}/{name}" for name in _WRITTEN_LATER)))
+
+
+#: Of runs that are over, by when something last came or went in them.
+_ENDED: Kept[Counted] = Kept(identity=_changes)
 
 
 def _changed(path: str) -> int:

@@ -17,15 +17,25 @@ T = TypeVar("T")
 #: Files that are remembered, each in some hundred bytes; of more, those that were read first are forgotten.
 MOST = 10_000
 
-_Identity = tuple[int, int, int, int, int]
+Identity = tuple[int, ...]
+
+
+def of_file(path: str) -> Identity | None:
+    """What is another for another file, or for the same one when it has changed; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  a Path takes longer to make than the file to look at
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class Kept(Generic[T]):
-    """Values by the file they were read from; bounded, and safe in several threads."""
+    """Values by the file, or whatever `identity` looks at, that they were read from; bounded, for several threads."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, *, identity: Callable[[str], Identity | None] = of_file) -> None:
         self._most = most
-        self._values: dict[str, tuple[_Identity, T]] = {}
+        self._identity = identity
+        self._values: dict[str, tuple[Identity, T]] = {}
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -37,7 +47,7 @@ class Kept(Generic[T]):
         Where no file is, nothing is kept and `read` says what that means. What `read` raises is not kept either.
         """
         # Before it is read: what is written in between is then read again the next time.
-        identity = _identity(path)
+        identity = self._identity(path)
         kept = self._values.get(path)
         if kept is not None and kept[0] == identity:
             return kept[1]
@@ -49,11 +59,3 @@ class Kept(Generic[T]):
                 if len(self._values) > self._most:
                     del self._values[next(iter(self._values))]
         return value
-
-
-def _identity(path: str) -> _Identity | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116  a Path takes longer to make than the file to look at
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from ...executors import host, local, states, sweeping
-from ...executors.errors import RunError
+from ...executors.errors import ModelTrainerError, RunError
 from ...executors.host import monotonic
 from ...executors.locking import waiting_for
 from ...executors.paths import RUN_ID, RunPaths, refuse_newer
@@ -123,7 +123,7 @@ async def start_once(app: App, launch: Launch, former: Callable[[], RunPaths | N
     environment = child_environment(app) | dict(launch.environment)
 
     def work() -> Started:
-        with _launch_lock(app):
+        with launch_lock(app, _hindered):
             sweeping.tidy(app.home.runs, app.home.locks)
             if (found := former()) is not None:
                 return Started(found, already=True)
@@ -133,24 +133,29 @@ async def start_once(app: App, launch: Launch, former: Callable[[], RunPaths | N
     return await anyio.to_thread.run_sync(work)
 
 
-def _launch_lock(app: App) -> AbstractContextManager[int]:
-    """Held from the look at what runs to the new run's folder: some milliseconds.
+def launch_lock(app: App, hindered: Callable[[float], ModelTrainerError]) -> AbstractContextManager[int]:
+    """Held from the look at what runs to the new run's folder: some milliseconds. Nobody launches meanwhile.
 
     Raises:
-        RunError: it isn't free for `_LOCK_SECONDS`; the holder was halted, because one that dies lets go.
+        ModelTrainerError: what `hindered` makes of the seconds for which it wasn't free; the holder was halted, because
+            one that dies lets go.
     """
     give_up = monotonic() + _LOCK_SECONDS
 
     def pause(seconds: float) -> None:
         if monotonic() > give_up:
-            raise RunError(
-                "launch_failed",
-                f"Another server has been launching a run for {_LOCK_SECONDS:.0f} s and does not go on.",
-                next_step="End a halted model-trainer process, then launch again.",
-            )
+            raise hindered(_LOCK_SECONDS)
         sleep(seconds)
 
     return waiting_for(app.home.locks / "launch.lock", pause)
+
+
+def _hindered(seconds: float) -> RunError:
+    return RunError(
+        "launch_failed",
+        f"Another server has been launching a run for {seconds:.0f} s and does not go on.",
+        next_step="End a halted model-trainer process, then launch again.",
+    )
 
 
 def mint_id(label: str) -> str:

@@ -23,10 +23,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from time import sleep
 from typing import Any, Literal
 
-from ...executors import host, leftovers, locking, states, sweeping
+from ...executors import host, leftovers, states, sweeping
 from ...executors.errors import ArgumentError, LimitError, RunError, StateError
 from ...executors.paths import RunPaths
 from ...trainer import records
@@ -47,9 +46,6 @@ _GOING = ".pruned."
 
 #: Runs whose locks are held together; a process may have some thousand files open.
 _AT_ONCE = 500
-
-#: Seconds that others' launches are waited for.
-_LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -337,20 +333,17 @@ def _remove(paths: list[Path]) -> None:
 @contextlib.contextmanager
 def _no_launches(app: App) -> Generator[None]:
     """No run is launched or resumed inside the block."""
-    give_up = host.monotonic() + _LOCK_SECONDS
-
-    def pause(seconds: float) -> None:
-        if host.monotonic() > give_up:
-            raise LimitError(
-                "timed_out",
-                f"A server has been launching a run for {_LOCK_SECONDS:.0f} s and does not go on; nothing was removed.",
-                next_step="End a halted model-trainer process, then run the command again.",
-            )
-        sleep(seconds)
-
-    with locking.waiting_for(app.home.locks / "launch.lock", pause):
+    with runs.launch_lock(app, _hindered):
         sweeping.tidy(app.home.runs, app.home.locks)
         yield
+
+
+def _hindered(seconds: float) -> LimitError:
+    return LimitError(
+        "timed_out",
+        f"A server has been launching a run for {seconds:.0f} s and does not go on; nothing was removed.",
+        next_step="End a halted model-trainer process, then run the command again.",
+    )
 
 
 def _changed(confirm: str) -> ArgumentError:

@@ -7,7 +7,6 @@ once each run is started by one. By the run's own policy (`recovery.interrupted`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -96,7 +95,7 @@ def _until_placed(run: RunPaths) -> None:
 
 def _record(app: App, done: list[str]) -> None:
     lines = [*restarted_since_boot(app), *done][-_NAMED:]
-    record: dict[str, Any] = {"boot": host.boot_id(), "at": datetime.now(UTC).isoformat(), "runs": lines}
+    record: dict[str, Any] = {"boot": host.boot_id(), "at": host.now(), "runs": lines}
     records.write_json(_path(app), record)
 
 

@@ -245,7 +245,7 @@ def test_a_lost_run_is_recorded_before_it_goes(app: App) -> None:
 
 def test_nothing_is_removed_while_somebody_launches(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     run = big_run(app, 1)
-    monkeypatch.setattr(pruning, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(runs, "_LOCK_SECONDS", 0.1)
     with holding(app.home.locks / "launch.lock"), pytest.raises(LimitError) as caught:
         prune(app, WHOLE, plan(app, WHOLE).digest)
     assert caught.value.code == "timed_out"

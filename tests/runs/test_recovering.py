@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_trainer.executors import history
 from model_trainer.executors.recovering import MOST, RUNGS, Failure, GiveUp, Recovery, decide, with_training
 from model_trainer.services.configs import emit, loading
 from model_trainer.services.configs.schema import Config
 from model_trainer.services.configs.text import parse
+from model_trainer.trainer import records
 
 POLICY: dict[str, Any] = {"interrupted": "resume", "oom_gpu": "shrink_batch", "communication_retries": 2}
 OOM = Failure("oom_gpu", 3, "train")
@@ -132,3 +135,19 @@ def test_only_the_changed_numbers_of_a_config_change(training: dict[str, Any], b
 def test_a_config_without_a_training_section_is_refused():
     with pytest.raises(ValueError, match="no plain training section"):
         with_training("version: 1\n", {"gradient_checkpointing": True})
+
+
+def test_the_time_of_each_former_trainer_counts(tmp_path: Path):
+    attempt = tmp_path / "attempts" / "2"
+    attempt.mkdir(parents=True)
+    records.write_json(attempt / "progress.json", {"done": 9, "clock": 1000.0})
+    past = [
+        {"event": "starting", "attempt": 1, "t": 0.0},
+        {"event": "running", "attempt": 1, "t": 5.0, "clock": 50.0},
+        {"event": "recovering", "attempt": 2, "t": 25.0},
+        {"event": "running", "attempt": 2, "t": 30.0, "clock": 900.0},
+    ]
+    # Of the first its events tell nothing but its start, of the last its own word.
+    assert history.read(tmp_path, past) == history.Former(attempt=2, began=True, step=9, seconds=100.0)
+    stopped = {"event": "stopping", "t": 24.0}
+    assert history.read(tmp_path, [*past[:2], stopped, *past[2:]]).seconds == 119.0
